@@ -97,6 +97,88 @@ pub mod transformation {
     });
 }
 
+/// The types that the decisions on a body of version 0.2.0 share.
+pub mod request_body {
+    wit_bindgen::generate!({
+        path: ["../wit/0.1.0", "../wit/0.2.0"],
+        inline: "package witgate:sdk-request-body; world request-body-types { import witgate:plugin/request-body@0.2.0; }",
+        world: "witgate:sdk-request-body/request-body-types",
+        generate_all,
+        generate_unused_types: true,
+        additional_derives: [PartialEq, Clone],
+    });
+    pub use witgate::plugin0_2_0::request_body::{Content, Extent, Form, Reading};
+}
+
+/// What a component that exports `gate` implements.
+pub mod gate {
+    wit_bindgen::generate!({
+        path: ["../wit/0.1.0", "../wit/0.2.0"],
+        inline: "package witgate:sdk-gate; world gate-exports { export witgate:plugin/gate@0.2.0; }",
+        world: "witgate:sdk-gate/gate-exports",
+        with: { "witgate:plugin/types@0.1.0": crate::bindings::host::witgate::plugin::types },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_gate",
+        runtime_path: "::witgate_sdk::__private::runtime",
+        additional_derives: [PartialEq, Clone],
+    });
+}
+
+/// What a component that exports `authentication-by-body` implements.
+pub mod authentication_by_body {
+    wit_bindgen::generate!({
+        path: ["../wit/0.1.0", "../wit/0.2.0"],
+        inline: "package witgate:sdk-authentication-by-body; world authentication-by-body-exports { export witgate:plugin/authentication-by-body@0.2.0; }",
+        world: "witgate:sdk-authentication-by-body/authentication-by-body-exports",
+        with: {
+            "witgate:plugin/types@0.1.0": crate::bindings::host::witgate::plugin::types,
+            "witgate:plugin/request-body@0.2.0": crate::bindings::request_body::witgate::plugin0_2_0::request_body,
+        },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_authentication_by_body",
+        runtime_path: "::witgate_sdk::__private::runtime",
+        additional_derives: [PartialEq, Clone],
+    });
+}
+
+/// What a component that exports `refusal-by-body` implements.
+pub mod refusal_by_body {
+    wit_bindgen::generate!({
+        path: ["../wit/0.1.0", "../wit/0.2.0"],
+        inline: "package witgate:sdk-refusal-by-body; world refusal-by-body-exports { export witgate:plugin/refusal-by-body@0.2.0; }",
+        world: "witgate:sdk-refusal-by-body/refusal-by-body-exports",
+        with: {
+            "witgate:plugin/types@0.1.0": crate::bindings::host::witgate::plugin::types,
+            "witgate:plugin/request-body@0.2.0": crate::bindings::request_body::witgate::plugin0_2_0::request_body,
+        },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_refusal_by_body",
+        runtime_path: "::witgate_sdk::__private::runtime",
+        additional_derives: [PartialEq, Clone],
+    });
+}
+
+/// What a component that exports `routing-by-body` implements.
+pub mod routing_by_body {
+    wit_bindgen::generate!({
+        path: ["../wit/0.1.0", "../wit/0.2.0"],
+        inline: "package witgate:sdk-routing-by-body; world routing-by-body-exports { export witgate:plugin/routing-by-body@0.2.0; }",
+        world: "witgate:sdk-routing-by-body/routing-by-body-exports",
+        with: {
+            "witgate:plugin/types@0.1.0": crate::bindings::host::witgate::plugin::types,
+            "witgate:plugin/request-body@0.2.0": crate::bindings::request_body::witgate::plugin0_2_0::request_body,
+        },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_routing_by_body",
+        runtime_path: "::witgate_sdk::__private::runtime",
+        additional_derives: [PartialEq, Clone],
+    });
+}
+
 /// The imports that version 0.2.0 adds.
 pub mod additions {
     wit_bindgen::generate!({

@@ -5,8 +5,14 @@ use std::cell::OnceCell;
 use std::thread::LocalKey;
 
 use crate::bindings::host::witgate::plugin::types;
-use crate::bindings::{authentication, lifecycle, observe, rate_limiting, routing, tick, transformation};
+use crate::bindings::request_body::{Content, Reading};
+use crate::bindings::{
+    authentication, authentication_by_body, gate, lifecycle, observe, rate_limiting, refusal_by_body,
+    routing, routing_by_body, tick, transformation,
+};
 use crate::contracts::authentication::{Authentication, Decision};
+use crate::contracts::by_body::{AuthenticationByBody, RefusalByBody, RoutingByBody};
+use crate::contracts::gate::Gate;
 use crate::contracts::observe::{Exchange, Observe};
 use crate::contracts::rate_limiting::{Bucket, RateLimiting};
 use crate::contracts::routing::{Destination, Routing};
@@ -25,6 +31,10 @@ pub struct Instance<P> {
     draw: RequestInputs,
     route: RequestInputs,
     on_request: RequestInputs,
+    /// Set by the first call of `admit`; most plugins have no gate.
+    admit: OnceCell<RequestInputs>,
+    by_body: RequestInputs,
+    request_headers: Vec<String>,
     response_headers: Vec<String>,
 }
 
@@ -63,12 +73,116 @@ impl<C: Component> lifecycle::exports::witgate::plugin::lifecycle::Guest for C {
             draw: given(Function::Draw),
             route: given(Function::Route),
             on_request: given(Function::OnRequest),
+            admit: OnceCell::new(),
+            by_body: RequestInputs::to(declared, None),
+            request_headers: declared.clone(),
             response_headers: interest.response_headers.clone(),
         };
         match C::instance().with(|cell| cell.set(instance).is_ok()) {
             true => Ok(interest),
             false => Err(vec![SettingsProblem::new("", "this instance is configured already")]),
         }
+    }
+}
+
+impl<C: Component> gate::exports::witgate::plugin0_2_0::gate::Guest for C
+where
+    C::Plugin: Gate,
+{
+    fn admits_by() -> Option<Vec<types::Input>> {
+        with_instance::<C, _>(|instance| instance.plugin.admits_by())
+    }
+
+    fn admit(
+        head: types::RequestHead,
+        request: &types::Request,
+    ) -> gate::exports::witgate::plugin0_2_0::gate::Outcome {
+        use gate::exports::witgate::plugin0_2_0::gate::Outcome;
+        with_instance::<C, _>(|instance| {
+            let passed = instance.admit.get_or_init(|| {
+                RequestInputs::to(&instance.request_headers, instance.plugin.admits_by().as_deref())
+            });
+            let request = Request::new(head, passed, Source::Gateway(request));
+            instance.plugin.admit(&request).map_or(Outcome::Proceed, Outcome::Respond)
+        })
+    }
+}
+
+impl<C: Component> authentication_by_body::exports::witgate::plugin0_2_0::authentication_by_body::Guest for C
+where
+    C::Plugin: AuthenticationByBody,
+{
+    fn reads() -> Reading {
+        with_instance::<C, _>(|instance| instance.plugin.reads())
+    }
+
+    fn authenticate(
+        content: Content,
+        head: types::RequestHead,
+        request: &types::Request,
+    ) -> authentication_by_body::exports::witgate::plugin0_2_0::authentication_by_body::Decision {
+        use authentication_by_body::exports::witgate::plugin0_2_0::authentication_by_body as contract;
+        let decision = with_instance::<C, _>(|instance| {
+            let request = Request::new(head, &instance.by_body, Source::Gateway(request));
+            instance.plugin.authenticate_by_body(&content, &request)
+        });
+        match decision {
+            Decision::Accepted(accepted) => contract::Decision::Accepted(contract::Acceptance {
+                identity: accepted.identity,
+                response_headers: accepted.response_headers,
+            }),
+            Decision::Refused(response) => contract::Decision::Refused(response),
+            Decision::NotMine(challenges) => contract::Decision::NotMine(challenges),
+        }
+    }
+}
+
+impl<C: Component> refusal_by_body::exports::witgate::plugin0_2_0::refusal_by_body::Guest for C
+where
+    C::Plugin: RefusalByBody,
+{
+    fn reads() -> Reading {
+        with_instance::<C, _>(|instance| instance.plugin.reads())
+    }
+
+    fn check(
+        content: Content,
+        head: types::RequestHead,
+        request: &types::Request,
+    ) -> refusal_by_body::exports::witgate::plugin0_2_0::refusal_by_body::Outcome {
+        use refusal_by_body::exports::witgate::plugin0_2_0::refusal_by_body::Outcome;
+        with_instance::<C, _>(|instance| {
+            let request = Request::new(head, &instance.by_body, Source::Gateway(request));
+            instance.plugin.refuse_by_body(&content, &request).map_or(Outcome::Proceed, Outcome::Refuse)
+        })
+    }
+}
+
+impl<C: Component> routing_by_body::exports::witgate::plugin0_2_0::routing_by_body::Guest for C
+where
+    C::Plugin: RoutingByBody,
+{
+    fn reads() -> Reading {
+        with_instance::<C, _>(|instance| instance.plugin.reads())
+    }
+
+    fn route(
+        content: Content,
+        head: types::RequestHead,
+        request: &types::Request,
+    ) -> Option<routing_by_body::exports::witgate::plugin0_2_0::routing_by_body::Destination> {
+        use routing_by_body::exports::witgate::plugin0_2_0::routing_by_body as contract;
+        let chosen = with_instance::<C, _>(|instance| {
+            let request = Request::new(head, &instance.by_body, Source::Gateway(request));
+            instance.plugin.route_by_body(&content, &request)
+        })?;
+        Some(contract::Destination {
+            upstream: chosen.upstream,
+            path: chosen.path,
+            hash_key: chosen.hash_key,
+            timeout: chosen.timeout,
+            response_headers: chosen.response_headers,
+        })
     }
 }
 
@@ -283,9 +397,27 @@ macro_rules! __export_contract {
             Component with_types_in $crate::bindings::transformation
         );
     };
+    (Gate) => {
+        $crate::bindings::gate::export_gate!(Component with_types_in $crate::bindings::gate);
+    };
+    (AuthenticationByBody) => {
+        $crate::bindings::authentication_by_body::export_authentication_by_body!(
+            Component with_types_in $crate::bindings::authentication_by_body
+        );
+    };
+    (RefusalByBody) => {
+        $crate::bindings::refusal_by_body::export_refusal_by_body!(
+            Component with_types_in $crate::bindings::refusal_by_body
+        );
+    };
+    (RoutingByBody) => {
+        $crate::bindings::routing_by_body::export_routing_by_body!(
+            Component with_types_in $crate::bindings::routing_by_body
+        );
+    };
     ($other:ident) => {
         ::std::compile_error!(
-            "a component exports Authentication, RateLimiting, Routing, Transformation, Observe or Tick"
+            "a component exports Gate, Authentication, AuthenticationByBody, RateLimiting, RefusalByBody, Routing, RoutingByBody, Transformation, Observe or Tick"
         );
     };
 }

@@ -56,6 +56,40 @@
 //! # }
 //! ```
 //!
+//! # Gates and decisions on a body
+//!
+//! Version 0.2.0 of the contracts, which is a draft, adds four. A gateway loads a plugin that uses them only if its
+//! table `[plugins.NAME]` says `unstable = true`.
+//!
+//! | attribute | the function decides | and returns |
+//! |---|---|---|
+//! | [`#[gate]`](macro@gate) | whether the request is let in at all | a [`Response`], or `None` to let it go on |
+//! | [`#[authentication_by_body]`](macro@authentication_by_body) | who is calling | a [`Decision`] |
+//! | [`#[refusal_by_body]`](macro@refusal_by_body) | whether the body is refused | a [`Response`], or `None` |
+//! | [`#[routing_by_body]`](macro@routing_by_body) | where the request is sent | a [`Destination`], or `None` |
+//!
+//! The gate runs first, each decision on a body after the contract that decides by the head (the refusal after rate
+//! limiting). `whole = BYTES` gives a decision all of the body and answers longer ones with 413; `peek = BYTES` gives
+//! it the beginning, and [`Body::complete`](struct@Body) says whether that is all. Add `decoded` to undo gzip, br and
+//! zstd; without it the bytes are as they were received, which is what signatures cover.
+//!
+//! ```
+//! use witgate_sdk::{Body, Request, Response, refusal_by_body};
+//!
+//! #[refusal_by_body(whole = 64 * 1024, decoded)]
+//! fn refuse(body: &Body, _: &Request) -> Option<Response> {
+//!     let deepest = body.bytes.iter().filter(|byte| **byte == b'{').count();
+//!     (deepest > 20).then(|| Response::problem(422, "The query is nested too deeply"))
+//! }
+//! # fn main() {
+//! # use witgate_sdk::test;
+//! # assert!(refuse(&Body::whole("{}"), &test::request().build()).is_none());
+//! # assert_eq!(refuse(&Body::whole("{".repeat(30)), &test::request().build()).unwrap().status, 422);
+//! # }
+//! ```
+//!
+//! # Bodies, responses, several contracts
+//!
 //! The same attribute on an `impl` of the contract's trait offers more: only there can a transformation read
 //! responses and bodies. The gateway calls the methods that the block has:
 //!
@@ -205,6 +239,8 @@ pub mod test;
 mod values;
 
 pub use contracts::authentication::{Acceptance, Authentication, Decision};
+pub use contracts::by_body::{AuthenticationByBody, Body, Reading, RefusalByBody, RoutingByBody};
+pub use contracts::gate::Gate;
 pub use contracts::observe::{Ending, Exchange, Observe, Step};
 pub use contracts::rate_limiting::{Bucket, Buckets, RateLimiting};
 pub use contracts::routing::{Destination, Routing};
@@ -220,7 +256,8 @@ pub use request::{Header, Identity, Input, Request};
 pub use response::{Response, ResponseView};
 pub use values::{HeaderName, Period};
 pub use witgate_sdk_macros::{
-    authentication, observe, rate_limiting, routing, settings, tick, transformation,
+    authentication, authentication_by_body, gate, observe, rate_limiting, refusal_by_body, routing,
+    routing_by_body, settings, tick, transformation,
 };
 
 /// Crates for reading settings, for types that need more than [`settings`](macro@settings) derives.

@@ -17,15 +17,19 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use witgate_tests::{Client, Gateway, Origin, Scratch, eventually, plugin};
 
+/// The plugins that use a draft version of the contracts.
+const DRAFT: [&str; 2] = ["maintenance", "hmac"];
+
 /// A gateway with one plugin bound to every request to the upstream `origin`.
 async fn with_plugin(name: &str, binding: &str, origin: &Origin, more: &str) -> Gateway {
     let scratch = Scratch::new();
     let file = name.replace('-', "_");
     scratch.install(&plugin(name), &file);
+    let unstable = if DRAFT.contains(&name) { "unstable = true\n" } else { "" };
     let text = format!(
         "{more}\n[[routes]]\nname = \"all\"\npath = \"/*\"\nupstream = \"origin\"\nplugins = [\"{name}\"]\n\
          [upstreams.origin]\nendpoints = [\"{}\"]\n\
-         [plugins.{name}]\nfile = \"{file}.wasm\"\n[bindings.{name}]\n{binding}\n",
+         [plugins.{name}]\nfile = \"{file}.wasm\"\n{unstable}[bindings.{name}]\n{binding}\n",
         origin.address()
     );
     Gateway::start(scratch, &text).await
@@ -362,6 +366,48 @@ async fn api_keys_are_known_by_their_hash() {
     assert_eq!(client.get("/?key=the-key", &[]).await.status, 200);
     assert_eq!(client.get("/", &[("x-api-key", "another")]).await.status, 401);
     assert_eq!(client.get("/", &[]).await.status, 401);
+}
+
+#[tokio::test]
+async fn maintenance_answers_before_authentication_and_lets_the_excepted_through() {
+    let origin = Origin::named("origin").await;
+    let settings = "[bindings.maintenance.settings]\nretry_after = \"10m\"\nexcept = [\"/healthz\"]\n";
+    let gateway = with_plugin("maintenance", settings, &origin, "").await;
+    let mut client = gateway.client().await;
+    for _ in 0..3 {
+        let reply = client.post("/a", &[], "a body").await;
+        assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (503, "600"));
+        assert_eq!(reply.json()["title"], "Under maintenance");
+    }
+    assert_eq!(client.get("/healthz", &[]).await.status, 200);
+    let open = std::fs::read_to_string(gateway.scratch.config()).expect("the configuration");
+    gateway.reconfigure(&open.replace("except =", "allow = [\"127.0.0.0/8\"]\nexcept =")).await;
+    assert_eq!(client.get("/a", &[]).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_signed_webhook_is_known_by_its_body_and_a_replayed_signature_does_not_fit_another() {
+    let origin = Origin::named("origin").await;
+    let settings = "budget = { cpu = \"1s\", wall = \"5s\", body_limit = \"64KiB\" }\n[bindings.hmac.settings]\n\
+                    format = \"github\"\nsecrets = [\"It's a Secret to Everybody\"]\nsubject = \"github\"\n";
+    let more = "[gateway]\nidentity_headers = { x-user = \"subject\" }\n";
+    let gateway = with_plugin("hmac", settings, &origin, more).await;
+    let mut client = gateway.client().await;
+    let name = "x-hub-signature-256";
+    let signed = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+    assert_eq!(client.post("/hook", &[(name, signed)], "Hello, World!").await.status, 200);
+    let seen = origin.last();
+    assert_eq!((&seen.body[..], seen.header("x-user")), (&b"Hello, World!"[..], "github"));
+    for (headers, body, status) in [
+        (vec![(name, signed)], "Hello, World?".to_owned(), 401),
+        (vec![(name, signed)], String::new(), 401),
+        (vec![], "Hello, World!".to_owned(), 401),
+        (vec![(name, signed)], "x".repeat(64 * 1024 + 1), 413),
+    ] {
+        assert_eq!(client.post("/hook", &headers, body).await.status, status);
+        client = gateway.client().await;
+    }
+    assert_eq!(origin.seen().len(), 1, "nothing else passed");
 }
 
 #[tokio::test]

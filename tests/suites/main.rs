@@ -3,6 +3,7 @@
 mod architecture;
 mod background;
 mod book;
+mod by_body;
 mod data_path;
 mod dependencies;
 mod documents;

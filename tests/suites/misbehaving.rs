@@ -12,10 +12,15 @@ use witgate_tests::{Client, Gateway, Origin, Scratch, eventually, guest};
 const PHASES: [&str; 7] =
     ["authentication", "rate_limiting", "routing", "request", "request_body", "response", "response_body"];
 
+/// The phases of version 0.2.0, which another guest has.
+const ADDITIONS: [&str; 4] = ["gate", "authentication_by_body", "refusal_by_body", "routing_by_body"];
+
 fn config(origin: &Origin, phase: &str, deed: &str, on_failure: &str) -> String {
     format!(
         r#"
 [plugins.misbehaving]
+file = "{file}.wasm"
+unstable = {unstable}
 
 [bindings.misbehaving]
 on_failure = "{on_failure}"
@@ -35,13 +40,16 @@ upstream = "origin"
 [upstreams.origin]
 endpoints = ["{}"]
 "#,
-        origin.address()
+        origin.address(),
+        file = if ADDITIONS.contains(&phase) { "misbehaving_additions" } else { "misbehaving" },
+        unstable = ADDITIONS.contains(&phase),
     )
 }
 
 async fn start(origin: &Origin, phase: &str, deed: &str, on_failure: &str) -> Gateway {
     let scratch = Scratch::new();
     scratch.install(&guest("misbehaving"), "misbehaving");
+    scratch.install(&guest("misbehaving-additions"), "misbehaving_additions");
     Gateway::start(scratch, &config(origin, phase, deed, on_failure)).await
 }
 
@@ -87,10 +95,10 @@ async fn every_deed_in_every_phase_ends_with_the_declared_outcome() {
     let gateway = start(&origin, "request", "trap", "deny").await;
     let load = Load::on(&gateway);
     for deed in ["trap", "loop", "memory", "host_calls", "huge_output", "control_bytes", "forbidden_header"] {
-        for phase in PHASES {
+        for phase in PHASES.into_iter().chain(ADDITIONS) {
             // Body calls return no headers, and routing and rate limiting return no values that could be huge.
             let by_header = ["control_bytes", "forbidden_header"].contains(&deed);
-            if by_header && (phase.ends_with("_body") || phase == "rate_limiting") {
+            if by_header && (["request_body", "response_body", "rate_limiting"].contains(&phase)) {
                 continue;
             }
             let whole = Gateway::completed(&config(&origin, phase, deed, "deny"));

@@ -53,7 +53,7 @@ impl Inspection {
 
     /// Whether a binding may grant upstreams to route to.
     pub fn may_route(&self) -> bool {
-        self.contracts.routing
+        self.contracts.routing || self.contracts.routing_by_body
     }
 
     /// The interfaces of a draft version of the border that it imports or exports, sorted.

@@ -1,4 +1,4 @@
-//! The four contract attributes. They expand in the same way; a table holds what differs.
+//! The contract attributes. They expand in the same way; a table holds what differs.
 
 mod arguments;
 
@@ -11,7 +11,11 @@ use arguments::Arguments;
 /// The contract an attribute is for.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Contract {
+    Gate,
     Authentication,
+    AuthenticationByBody,
+    RefusalByBody,
+    RoutingByBody,
     RateLimiting,
     Routing,
     Transformation,
@@ -28,9 +32,25 @@ struct Names {
 }
 
 impl Contract {
+    /// Whether it decides by the body of the request, so that its function takes the body first.
+    pub(crate) fn is_by_body(self) -> bool {
+        matches!(self, Self::AuthenticationByBody | Self::RefusalByBody | Self::RoutingByBody)
+    }
+
     fn names(self) -> Names {
         let names = |contract, method, outcome| Names { contract, method, outcome };
+        let response = || quote!(::core::option::Option<::witgate_sdk::Response>);
         match self {
+            Self::Gate => names("Gate", "admit", response()),
+            Self::AuthenticationByBody => {
+                names("AuthenticationByBody", "authenticate_by_body", quote!(::witgate_sdk::Decision))
+            }
+            Self::RefusalByBody => names("RefusalByBody", "refuse_by_body", response()),
+            Self::RoutingByBody => names(
+                "RoutingByBody",
+                "route_by_body",
+                quote!(::core::option::Option<::witgate_sdk::Destination>),
+            ),
             Self::Authentication => names("Authentication", "authenticate", quote!(::witgate_sdk::Decision)),
             Self::RateLimiting => names("RateLimiting", "draw", quote!(::witgate_sdk::Buckets)),
             Self::Routing => {
@@ -62,13 +82,16 @@ pub(crate) fn expand(
 
 fn of_function(contract: Contract, arguments: &Arguments, function: &ItemFn) -> syn::Result<TokenStream> {
     let Names { contract: name, method, outcome } = contract.names();
+    let by_body = contract.is_by_body();
     let (contract, method) = (Ident::new(name, Span::call_site()), Ident::new(method, Span::call_site()));
-    let interest = arguments.interest(&[]);
+    let declarations = arguments.declarations(&[])?;
     let call = &function.sig.ident;
-    let (plugin, made, call) = match settings_type(function)? {
-        Some(settings) => (settings.clone(), None, quote!(#call(request, self))),
-        None => (parse_quote!(WithoutSettings), Some(without_settings()), quote!(#call(request))),
+    let body = by_body.then(|| quote!(body,));
+    let (plugin, made, call) = match settings_type(function, by_body)? {
+        Some(settings) => (settings.clone(), None, quote!(#call(#body request, self))),
+        None => (parse_quote!(WithoutSettings), Some(without_settings()), quote!(#call(#body request))),
     };
+    let body = by_body.then(|| quote!(body: &::witgate_sdk::Body,));
     Ok(quote! {
         #function
 
@@ -76,9 +99,9 @@ fn of_function(contract: Contract, arguments: &Arguments, function: &ItemFn) -> 
             #made
 
             impl ::witgate_sdk::#contract for #plugin {
-                #interest
+                #declarations
 
-                fn #method(&self, request: &::witgate_sdk::Request) -> #outcome {
+                fn #method(&self, #body request: &::witgate_sdk::Request) -> #outcome {
                     ::core::convert::Into::into(#call)
                 }
             }
@@ -88,20 +111,23 @@ fn of_function(contract: Contract, arguments: &Arguments, function: &ItemFn) -> 
     })
 }
 
-/// The type behind the second parameter, if there is one.
-fn settings_type(function: &ItemFn) -> syn::Result<Option<&Type>> {
+/// The type behind the last parameter, if there is one after those of the contract.
+fn settings_type(function: &ItemFn, by_body: bool) -> syn::Result<Option<&Type>> {
     let shape = || {
-        Error::new_spanned(
-            &function.sig,
-            "expected `fn(request: &Request)` or `fn(request: &Request, settings: &Settings)`",
-        )
+        let expected = if by_body {
+            "expected `fn(body: &Body, request: &Request)` or `fn(body: &Body, request: &Request, settings: &Settings)`"
+        } else {
+            "expected `fn(request: &Request)` or `fn(request: &Request, settings: &Settings)`"
+        };
+        Error::new_spanned(&function.sig, expected)
     };
     let parameters: Vec<&FnArg> = function.sig.inputs.iter().collect();
     let referred = |parameter: &'_ FnArg| matches!(parameter, FnArg::Typed(typed) if matches!(*typed.ty, Type::Reference(_)));
     if function.sig.asyncness.is_some() || !parameters.iter().all(|parameter| referred(parameter)) {
         return Err(shape());
     }
-    match parameters[..] {
+    let own = parameters.get(usize::from(by_body)..).unwrap_or_default();
+    match own[..] {
         [_] => Ok(None),
         [_, FnArg::Typed(settings)] => match &*settings.ty {
             Type::Reference(reference) => Ok(Some(&*reference.elem)),
@@ -149,12 +175,10 @@ fn of_impl(
             _ => None,
         })
         .collect();
-    if !methods.iter().any(|method| method == "interest") {
-        let interest = arguments.interest(&methods);
-        implementation.items.push(ImplItem::Verbatim(interest));
-    } else if let Some(span) = arguments.span {
+    if let Some(span) = arguments.span.filter(|_| methods.iter().any(|method| method == "interest")) {
         return Err(Error::new(span, "the `interest` method already declares what this plugin reads"));
     }
+    implementation.items.push(ImplItem::Verbatim(arguments.declarations(&methods)?));
     let (contract, plugin) = (format_ident!("{name}"), &implementation.self_ty);
     Ok(quote! {
         #implementation

@@ -63,6 +63,43 @@ pub fn transformation(arguments: TokenStream, item: TokenStream) -> TokenStream 
     contract::expand(Contract::Transformation, arguments, item)
 }
 
+/// Makes a component of a gate: of a function from `&Request` (and `&Settings`) to a type that converts into
+/// `Option<Response>`, or of an `impl Gate`. `None` lets the request go on.
+///
+/// `headers = ["user-agent"]` names the request headers that are passed with each call.
+/// `pure = [Input::ClientAddress]` promises that the result depends only on these inputs and the settings, so that
+/// the gateway may remember it, responses included.
+#[proc_macro_attribute]
+pub fn gate(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    contract::expand(Contract::Gate, arguments, item)
+}
+
+/// Makes a component of a plugin that authenticates by the body: of a function from `&Body` and `&Request` (and
+/// `&Settings`) to a type that converts into a `Decision`, or of an `impl AuthenticationByBody`.
+///
+/// `whole = BYTES` or `peek = BYTES` says how much of the body is read, `decoded` that its content coding is undone.
+/// `headers = ["x-signature"]` names the request headers that are passed with each call.
+#[proc_macro_attribute]
+pub fn authentication_by_body(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    contract::expand(Contract::AuthenticationByBody, arguments, item)
+}
+
+/// Makes a component of a plugin that refuses requests by the body: of a function from `&Body` and `&Request` (and
+/// `&Settings`) to a type that converts into `Option<Response>`, or of an `impl RefusalByBody`. `None` lets the
+/// request go on. The arguments are those of [`macro@authentication_by_body`].
+#[proc_macro_attribute]
+pub fn refusal_by_body(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    contract::expand(Contract::RefusalByBody, arguments, item)
+}
+
+/// Makes a component of a plugin that routes by the body: of a function from `&Body` and `&Request` (and
+/// `&Settings`) to a `Destination` or an `Option<Destination>`, or of an `impl RoutingByBody`. The arguments are
+/// those of [`macro@authentication_by_body`].
+#[proc_macro_attribute]
+pub fn routing_by_body(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    contract::expand(Contract::RoutingByBody, arguments, item)
+}
+
 /// Makes a component that sees finished exchanges: of a function from `&[Exchange]` (and `&Settings`), or of an
 /// `impl Observe`.
 #[proc_macro_attribute]

@@ -1,6 +1,8 @@
-//! The four contracts, in the order in which the gateway calls them.
+//! The contracts.
 
 pub(crate) mod authentication;
+pub(crate) mod by_body;
+pub(crate) mod gate;
 pub(crate) mod observe;
 pub(crate) mod rate_limiting;
 pub(crate) mod routing;

@@ -56,26 +56,26 @@ impl Interest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names of the contracts' functions")]
 pub enum Function {
-    Admit,
     Draw,
     Route,
     OnRequest,
     OnResponse,
+    Admit,
 }
 
 impl Function {
     /// Every function.
     pub const ALL: [Function; 5] =
-        [Function::Admit, Function::Draw, Function::Route, Function::OnRequest, Function::OnResponse];
+        [Function::Draw, Function::Route, Function::OnRequest, Function::OnResponse, Function::Admit];
 
     /// The name in the contract.
     pub fn as_str(self) -> &'static str {
         match self {
-            Function::Admit => "admit",
             Function::Draw => "draw",
             Function::Route => "route",
             Function::OnRequest => "on-request",
             Function::OnResponse => "on-response",
+            Function::Admit => "admit",
         }
     }
 }

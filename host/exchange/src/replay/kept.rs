@@ -88,6 +88,15 @@ impl KeptPieces {
         taken.then(|| Whole { bytes: self.pieces.concat().into(), _reserved: Rc::new(reserved) })
     }
 
+    /// All bytes in one buffer, which replaces the pieces.
+    pub(super) fn joined(&mut self) -> Bytes {
+        self.settle();
+        if self.pieces.len() > 1 {
+            self.pieces = vec![self.pieces.concat().into()];
+        }
+        self.pieces.first().cloned().unwrap_or_default()
+    }
+
     /// Drops all pieces.
     pub(super) fn clear(&mut self) {
         if self.bytes() > 0 {

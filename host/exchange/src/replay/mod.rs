@@ -1,7 +1,8 @@
 //! The replay body: a request body that is kept while it is read, so that it can be read again.
 //!
 //! Retries and hedges need it until the response head has arrived, a mirror until the body has ended. Each has a
-//! limit of its own. When a body exceeds that limit, it is no longer kept for that user, and the request goes on.
+//! limit of its own; decisions on the body ([`inspect`]) read as much of it as they need before any of it is sent.
+//! When a body exceeds a limit, it is no longer kept for that user, and the request goes on.
 //! A body is kept once, however many users it has, and all kept bytes are counted in one total of the gateway
 //! ([`memory`]). When the total is reached, retries, hedges and mirrors are given up and counted, and a request
 //! that needs its whole body in memory is refused with 503 and `Retry-After`. Keeping a body delays nothing: each
@@ -11,9 +12,11 @@
 //! |---|---|
 //! | [`memory`] | the total of the gateway |
 //! | `kept` | the bytes of one body |
+//! | [`inspect`] | reading the beginning of a body before it is sent |
 //! | `expose` | metrics |
 
 pub mod expose;
+pub mod inspect;
 mod kept;
 pub mod memory;
 #[cfg(test)]
@@ -76,6 +79,8 @@ struct State {
     /// any more.
     gone: bool,
     copy: Option<PendingCopy>,
+    /// Whether decisions are still made on the body, so that all that is read of it is kept.
+    inspected: bool,
     /// Whether the latest reader still reads kept pieces.
     replayed: bool,
     /// Number of the latest reader. Earlier readers belong to attempts that were given up, and get nothing more.
@@ -109,6 +114,7 @@ impl ReplayBuffer {
             attempts: None,
             gone: true,
             copy: None,
+            inspected: false,
             replayed: false,
             reader: 0,
         })))
@@ -117,12 +123,15 @@ impl ReplayBuffer {
     /// A buffer that keeps a body for several attempts. A body that is already kept for a copy is not kept a
     /// second time.
     pub fn for_attempts(body: Body, room: Room, memory: &Arc<BodyMemory>) -> ReplayBuffer {
+        let mut attempts = Charged { room, bytes: 0 };
         let buffer = match body {
-            Body::Replay(reader) if !reader.buffer.0.borrow().begun => reader.buffer.clone(),
+            Body::Replay(reader) if reader.is_untouched() && attempts.take(reader.buffer.kept()) => {
+                reader.buffer.clone()
+            }
             body => ReplayBuffer::new(body, memory.clone()),
         };
         let mut state = buffer.0.borrow_mut();
-        state.attempts = Some(Charged { room, bytes: 0 });
+        state.attempts = Some(attempts);
         state.gone = false;
         drop(state);
         buffer
@@ -136,8 +145,20 @@ impl ReplayBuffer {
         memory: &Arc<BodyMemory>,
         done: impl FnOnce(Result<Whole, NoCopy>) + 'static,
     ) -> Body {
-        let buffer = ReplayBuffer::new(body, memory.clone());
-        buffer.0.borrow_mut().copy = Some(PendingCopy { limit, done: Some(Box::new(done)) });
+        let copy = PendingCopy { limit, done: Some(Box::new(done)) };
+        let buffer = match body {
+            Body::Replay(reader) if reader.is_untouched() => reader.buffer.clone(),
+            body => ReplayBuffer::new(body, memory.clone()),
+        };
+        if buffer.kept() > limit {
+            copy.tell(Err(NoCopy::TooLong));
+        } else {
+            let mut state = buffer.0.borrow_mut();
+            state.copy = Some(copy);
+            if state.ended {
+                state.end();
+            }
+        }
         Body::Replay(Box::new(buffer.reader()))
     }
 
@@ -145,6 +166,11 @@ impl ReplayBuffer {
     /// more.
     pub fn again(&self) -> Option<Body> {
         (!self.is_gone()).then(|| Body::Replay(Box::new(self.reader())))
+    }
+
+    /// Number of bytes that are kept.
+    pub fn kept(&self) -> usize {
+        self.0.borrow().kept.bytes()
     }
 
     fn reader(&self) -> ReplayReader {
@@ -191,6 +217,9 @@ impl State {
             copy.tell(Err(NoCopy::TooLong));
         }
         if self.is_wanted() && !self.kept.keep(piece) {
+            if std::mem::take(&mut self.inspected) {
+                self.kept.memory().refuse(Purpose::Plugin);
+            }
             if !std::mem::replace(&mut self.gone, true) {
                 self.kept.memory().refuse(Purpose::Retry);
             }
@@ -203,7 +232,7 @@ impl State {
     }
 
     fn is_wanted(&self) -> bool {
-        !self.gone || self.copy.is_some()
+        !self.gone || self.copy.is_some() || self.inspected
     }
 
     fn give_up(&mut self) {
@@ -213,7 +242,7 @@ impl State {
 
     /// Drops what nobody needs any more. Pieces that the latest reader has yet to read are kept.
     fn let_go(&mut self) {
-        if self.gone && !self.replayed {
+        if self.gone && !self.replayed && !self.inspected {
             self.attempts = None;
             if self.copy.is_none() {
                 self.kept.clear();
@@ -312,6 +341,14 @@ pub struct ReplayReader {
 }
 
 impl ReplayReader {
+    /// Whether nothing was read by it yet, and everything that was read of the body before is kept for it.
+    fn is_untouched(&self) -> bool {
+        let state = self.buffer.0.borrow();
+        state.reader == self.number
+            && self.next == Some(0)
+            && (!state.begun || (state.replayed && !self.trailers_given))
+    }
+
     /// The next kept piece.
     fn replay(&mut self, state: &mut State) -> Option<Bytes> {
         let next = self.next?;

@@ -1,21 +1,25 @@
 //! The pipeline: filters and plugins, down over the request and up over the response.
 //!
 //! The way down: native filters of stage *edge* (client address, CORS preflight and others), then the phases of
-//! plugins in their fixed order (authentication, rate limiting, routing, transformation), then native filters of
-//! stage *origin*. Between rate limiting and routing, the destination of the route chooses the upstream.
+//! plugins in their fixed order (gate, authentication, authentication by body, rate limiting, refusal by body, routing,
+//! routing by body, transformation), then native filters of
+//! stage *origin*. Between refusal by body and routing, the destination of the route chooses the upstream.
 //!
 //! The way up: the same stages in reverse order, over every response: that of the destination, of a fault, or of a
 //! stage that responded early. Only filters and plugins that were entered on the way down see the response.
 //!
-//! Bodies are passed on unchanged and unbuffered, except for transformations that declare them (`body`).
+//! Bodies are passed on unchanged and unbuffered, except for transformations that declare them (`body`). What decisions
+//! on a body (`by_body`) read of it is kept until it is sent.
 //!
 //! Behind the last stage is the [destination](crate::destination) of the route. This is so even if the destination
 //! redirects or responds locally, so that authentication and limits protect it and transformations apply to it.
 
 mod authentication;
 mod body;
+mod by_body;
 mod call;
 pub mod exchange;
+mod gate;
 pub mod rate_limiting;
 mod remembered;
 mod routing;
@@ -33,6 +37,7 @@ use witgate_exchange::turn;
 
 use crate::filters::{Filter, Stage, Step};
 use crate::router::Route;
+use body::reader::BodyReader;
 use exchange::Exchange;
 use remembered::MissToken;
 use transformation::ResponseProgress;
@@ -54,17 +59,31 @@ pub async fn descend(exchange: &mut Exchange, route: &Route, body: Body) -> Resu
         Step::Proceed(body) => body,
         Step::Answer(response) => return Ok(answered(exchange, response)),
     };
-    if !route.authentication.is_empty()
-        && let Some(refusal) = authentication::run(exchange, route).await?
+    if !route.gate.is_empty()
+        && let Some(response) = gate::run(exchange, route).await?
+    {
+        return Ok(answered(exchange, response));
+    }
+    let mut body = BodyReader::new(body);
+    if route.authenticates()
+        && let Some(refusal) = authentication::run(exchange, route, &mut body).await?
     {
         return Ok(answered(exchange, refusal));
     }
     if !route.rate_limiting.is_empty() {
         rate_limiting::run(exchange, route).await?;
     }
+    if !route.refusal_by_body.is_empty()
+        && let Some(refusal) = Box::pin(by_body::refuse(exchange, route, &mut body)).await?
+    {
+        return Ok(answered(exchange, refusal));
+    }
     let destination = &route.destination;
     if destination.choose(&mut exchange.facts)? {
         routing::run(exchange, route).await?;
+        if !route.routing_by_body.is_empty() {
+            Box::pin(by_body::route(exchange, route, &mut body)).await?;
+        }
     }
     if !route.transformation.is_empty()
         && let Some(response) = transformation::request(exchange, route).await?
@@ -72,6 +91,7 @@ pub async fn descend(exchange: &mut Exchange, route: &Route, body: Body) -> Resu
         return Ok(answered(exchange, response));
     }
     authentication::write_identity(exchange)?;
+    let body = body.into_body();
     let body = if destination.reads_body() && !exchange.transformations.is_empty() {
         body::prepare(exchange, route);
         body::request(exchange, route, body).await?

@@ -46,7 +46,7 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
 
 /// A validated choice of a binding.
 #[derive(Clone)]
-struct Choice {
+pub(super) struct Choice {
     upstream: Option<Arc<str>>,
     target: Option<PathAndQuery>,
     hash_key: Option<Bytes>,
@@ -55,7 +55,11 @@ struct Choice {
 }
 
 impl Choice {
-    fn check(destination: Destination, binding: &dyn Binding, snapshot: &Snapshot) -> Result<Self, Invalid> {
+    pub(super) fn check(
+        destination: Destination,
+        binding: &dyn Binding,
+        snapshot: &Snapshot,
+    ) -> Result<Self, Invalid> {
         let upstream = match destination.upstream {
             None => None,
             Some(name) if !binding.may_route_to(&name) => {
@@ -90,7 +94,8 @@ impl Rememberable for Option<Choice> {
     }
 }
 
-fn apply(choice: Rc<Option<Choice>>, exchange: &mut Exchange) {
+/// Replaces those parts of the earlier choice that this one names.
+pub(super) fn apply(choice: Rc<Option<Choice>>, exchange: &mut Exchange) {
     let Some(choice) = Rc::unwrap_or_clone(choice) else { return };
     if choice.upstream.is_some() {
         exchange.facts.upstream = choice.upstream;

@@ -196,10 +196,15 @@ fn part(part: ValuePart) -> Result<Part, Invalid> {
 
 /// Validates a complete response.
 pub(super) fn response(answer: LocalResponse) -> Result<Response<Body>, Invalid> {
+    whole_response(answer).map(|response| response.map(Body::from))
+}
+
+/// Validates a complete response, which can then be sent several times.
+pub(super) fn whole_response(answer: LocalResponse) -> Result<Response<Bytes>, Invalid> {
     let status = status(answer.status)?;
     witgate_rules::body(status.as_u16(), answer.body.len()).map_err(Invalid::new)?;
     let headers = response_headers(answer.headers)?;
-    let mut response = Response::new(Body::from(answer.body));
+    let mut response = Response::new(answer.body);
     *response.status_mut() = status;
     for (name, value) in headers {
         response.headers_mut().append(name, value);

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use witgate_config::{Problem, Problems, model};
-use witgate_exchange::contracts::{Authentication, Binding, RateLimiting, Routing, Transformation};
+use witgate_exchange::contracts::{
+    Authentication, AuthenticationByBody, Binding, Gate, RateLimiting, RefusalByBody, Routing, RoutingByBody,
+    Transformation,
+};
 use witgate_exchange::destination::Destination;
 use witgate_telemetry::route_series::RouteSeries;
 
@@ -23,12 +26,20 @@ pub struct Route {
     pub config: model::Route,
     /// The filters of gateway, listener and route, in the order in which requests pass them.
     pub filters: Vec<(Stage, Arc<dyn Filter>)>,
+    /// Bindings of the gate phase.
+    pub gate: Vec<Arc<dyn Gate>>,
     /// Bindings of the authentication phase.
     pub authentication: Vec<Arc<dyn Authentication>>,
+    /// Bindings that authenticate by the body.
+    pub authentication_by_body: Vec<Arc<dyn AuthenticationByBody>>,
     /// Bindings of the rate-limiting phase.
     pub rate_limiting: Vec<Arc<dyn RateLimiting>>,
+    /// Bindings that refuse by the body.
+    pub refusal_by_body: Vec<Arc<dyn RefusalByBody>>,
     /// Bindings of the routing phase.
     pub routing: Vec<Arc<dyn Routing>>,
+    /// Bindings that route by the body.
+    pub routing_by_body: Vec<Arc<dyn RoutingByBody>>,
     /// Bindings of the transformation phase.
     pub transformation: Vec<Arc<dyn Transformation>>,
     /// What gives the responses to its requests.
@@ -90,9 +101,13 @@ impl Route {
             name,
             config,
             filters: Vec::new(),
+            gate: Vec::new(),
             authentication: Vec::new(),
+            authentication_by_body: Vec::new(),
             rate_limiting: Vec::new(),
+            refusal_by_body: Vec::new(),
             routing: Vec::new(),
+            routing_by_body: Vec::new(),
             transformation: Vec::new(),
             destination: rule.destination.clone(),
             rule,
@@ -106,18 +121,31 @@ impl Route {
 
     /// Whether any plugin is called for its requests.
     pub(crate) fn has_plugins(&self) -> bool {
-        !(self.authentication.is_empty()
+        !(self.gate.is_empty()
+            && self.authentication.is_empty()
+            && self.authentication_by_body.is_empty()
             && self.rate_limiting.is_empty()
+            && self.refusal_by_body.is_empty()
             && self.routing.is_empty()
+            && self.routing_by_body.is_empty()
             && self.transformation.is_empty())
+    }
+
+    /// Whether any plugin finds out who its callers are.
+    pub(crate) fn authenticates(&self) -> bool {
+        !(self.authentication.is_empty() && self.authentication_by_body.is_empty())
     }
 
     /// Puts a binding into the phase of each contract that it serves.
     pub(crate) fn bind(&mut self, binding: &Arc<dyn Binding>) {
         let binding = || Arc::clone(binding);
+        self.gate.extend(binding().gate());
         self.authentication.extend(binding().authentication());
+        self.authentication_by_body.extend(binding().authentication_by_body());
         self.rate_limiting.extend(binding().rate_limiting());
+        self.refusal_by_body.extend(binding().refusal_by_body());
         self.routing.extend(binding().routing());
+        self.routing_by_body.extend(binding().routing_by_body());
         self.transformation.extend(binding().transformation());
         if let (Some(observer), Some(series)) = (binding().observer(), Arc::get_mut(&mut self.series)) {
             series.observed_by(observer);

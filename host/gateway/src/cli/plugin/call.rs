@@ -13,8 +13,8 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::Value;
 use witgate_exchange::contracts::{
-    self, Authentication, BodyAccess, Call, CallFailure, Piece, RateLimiting, RequestOutcome, Routing,
-    Transformation,
+    self, Authentication, AuthenticationByBody, BodyAccess, BodyContent, Call, CallFailure, Gate, Piece,
+    RateLimiting, Reading, RefusalByBody, RequestOutcome, Routing, RoutingByBody, Transformation,
 };
 use witgate_exchange::head::RequestHead;
 use witgate_proxy::snapshot::Snapshot;
@@ -48,9 +48,13 @@ pub(crate) struct Arguments {
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 enum Contract {
+    Gate,
     Authentication,
+    AuthenticationByBody,
     RateLimiting,
+    RefusalByBody,
     Routing,
+    RoutingByBody,
     Transformation,
 }
 
@@ -64,6 +68,7 @@ struct Report {
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let head = Arc::new(arguments.request.head()?);
+    let body = arguments.request.body()?;
     let built = control::build_once(&arguments.binding.source(&arguments.file, None)?)?;
     let snapshot = Arc::new(built.snapshot);
     let plugin = snapshot.plugins.values().next().cloned();
@@ -74,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let calls = async {
         let mut reports = Vec::new();
         for served in wanted(arguments, &plugin) {
-            reports.push(report(arguments, &served, &head, &snapshot).await?);
+            reports.push(report(arguments, &served, &head, &body, &snapshot).await?);
         }
         Ok::<_, Failure>(reports)
     };
@@ -90,18 +95,26 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
 
 /// A contract that the plugin serves.
 enum Served {
+    Gate(Arc<dyn Gate>),
     Authentication(Arc<dyn Authentication>),
+    AuthenticationByBody(Arc<dyn AuthenticationByBody>),
     RateLimiting(Arc<dyn RateLimiting>),
+    RefusalByBody(Arc<dyn RefusalByBody>),
     Routing(Arc<dyn Routing>),
+    RoutingByBody(Arc<dyn RoutingByBody>),
     Transformation(Arc<dyn Transformation>),
 }
 
 impl Served {
     fn contract(&self) -> Contract {
         match self {
+            Served::Gate(_) => Contract::Gate,
             Served::Authentication(_) => Contract::Authentication,
+            Served::AuthenticationByBody(_) => Contract::AuthenticationByBody,
             Served::RateLimiting(_) => Contract::RateLimiting,
+            Served::RefusalByBody(_) => Contract::RefusalByBody,
             Served::Routing(_) => Contract::Routing,
+            Served::RoutingByBody(_) => Contract::RoutingByBody,
             Served::Transformation(_) => Contract::Transformation,
         }
     }
@@ -111,9 +124,13 @@ impl Served {
 fn wanted(arguments: &Arguments, plugin: &Arc<dyn contracts::Binding>) -> Vec<Served> {
     let plugin = || Arc::clone(plugin);
     let all = [
+        plugin().gate().map(Served::Gate),
         plugin().authentication().map(Served::Authentication),
+        plugin().authentication_by_body().map(Served::AuthenticationByBody),
         plugin().rate_limiting().map(Served::RateLimiting),
+        plugin().refusal_by_body().map(Served::RefusalByBody),
         plugin().routing().map(Served::Routing),
+        plugin().routing_by_body().map(Served::RoutingByBody),
         plugin().transformation().map(Served::Transformation),
     ];
     let served = all.into_iter().flatten();
@@ -124,6 +141,7 @@ async fn report(
     arguments: &Arguments,
     served: &Served,
     head: &Arc<RequestHead>,
+    body: &Bytes,
     snapshot: &Arc<Snapshot>,
 ) -> Result<Report, Failure> {
     let mut times: Vec<Duration> = Vec::new();
@@ -131,7 +149,7 @@ async fn report(
     let mut decision = Value::Null;
     for _ in 0..arguments.repeat {
         let begun = Instant::now();
-        let outcome = decide(served, Call { head, fetch: snapshot }).await;
+        let outcome = decide(served, Call { head, fetch: snapshot }, body).await;
         times.push(begun.elapsed());
         let outcome = outcome.map_err(|failure| {
             let message = format!(
@@ -152,8 +170,37 @@ async fn report(
 }
 
 /// Calls one contract. The inner error says why the gateway would refuse the result.
-async fn decide(served: &Served, call: Call<'_>) -> Result<Result<Value, String>, CallFailure> {
+async fn decide(served: &Served, call: Call<'_>, body: &Bytes) -> Result<Result<Value, String>, CallFailure> {
     Ok(match served {
+        Served::Gate(plugin) => {
+            let answer = plugin.admit(call).await?.content;
+            checked::answer(answer.as_ref()).map(|()| told::answer(answer.as_ref()))
+        }
+        Served::AuthenticationByBody(plugin) => {
+            let reading = plugin.interest().authenticates_by_body;
+            let content = match content(reading, body) {
+                Ok(content) => content,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            let decision = plugin.authenticate_by_body(call, content).await?;
+            checked::decision(&decision).map(|()| told::decision(&decision))
+        }
+        Served::RefusalByBody(plugin) => {
+            let content = match content(plugin.interest().refuses_by_body, body) {
+                Ok(content) => content,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            let answer = plugin.refuse_by_body(call, content).await?;
+            checked::answer(answer.as_ref()).map(|()| told::answer(answer.as_ref()))
+        }
+        Served::RoutingByBody(plugin) => {
+            let content = match content(plugin.interest().routes_by_body, body) {
+                Ok(content) => content,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            let destination = plugin.route_by_body(call, content).await?;
+            checked::destination(destination.as_ref()).map(|()| told::destination(destination.as_ref()))
+        }
         Served::Authentication(plugin) => {
             let decision = plugin.authenticate(call, true).await?;
             checked::decision(&decision).map(|()| told::decision(&decision))
@@ -172,29 +219,44 @@ async fn decide(served: &Served, call: Call<'_>) -> Result<Result<Value, String>
             if let RequestOutcome::Proceed(changes) = outcome
                 && plugin.interest().request_body != BodyAccess::None
             {
-                decision["request_body"] = request_body(plugin.as_ref(), call, changes.context).await?;
+                decision["request_body"] = request_body(plugin.as_ref(), call, body, changes.context).await?;
             }
             Ok(decision)
         }
     })
 }
 
-/// The result for the body of the request, which is empty. As in the gateway, a plugin that declares it is called
-/// for an empty body too.
+/// What a decision reads of the body, which is in no coding. The error says why the gateway would not call it.
+fn content(reading: Option<Reading>, body: &Bytes) -> Result<BodyContent, String> {
+    let extent = reading.ok_or("the plugin does not say what it reads of the body")?.extent;
+    let most = extent.bytes();
+    if extent.is_whole() && body.len() > most {
+        return Err(format!("the body has {} bytes and the plugin reads at most {most}: 413", body.len()));
+    }
+    Ok(BodyContent { bytes: body.slice(..body.len().min(most)), complete: body.len() <= most })
+}
+
+/// The result for the body of the request, in one piece. As in the gateway, a plugin that declares it is called for an
+/// empty body too.
 async fn request_body(
     plugin: &dyn Transformation,
     call: Call<'_>,
+    body: &Bytes,
     context: Bytes,
 ) -> Result<Value, CallFailure> {
-    let piece = Piece { content: Bytes::new(), end: true, context };
+    let piece = Piece { content: body.clone(), end: true, context };
     Ok(told::body(&plugin.transform_request_body(call, piece).await?))
 }
 
 fn name(contract: Contract) -> &'static str {
     match contract {
+        Contract::Gate => "gate",
         Contract::Authentication => "authentication",
+        Contract::AuthenticationByBody => "authentication-by-body",
         Contract::RateLimiting => "rate-limiting",
+        Contract::RefusalByBody => "refusal-by-body",
         Contract::Routing => "routing",
+        Contract::RoutingByBody => "routing-by-body",
         Contract::Transformation => "transformation",
     }
 }

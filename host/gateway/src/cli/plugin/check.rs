@@ -27,6 +27,8 @@ pub(crate) struct Arguments {
 struct Report {
     file: String,
     contracts: Vec<&'static str>,
+    /// The interfaces that it uses of a draft version of the contracts.
+    drafts: Vec<String>,
     imports: Vec<String>,
     grants: Vec<Grant>,
     bytes: usize,
@@ -68,6 +70,7 @@ fn report(path: &Path) -> Result<Report, Failure> {
     Ok(Report {
         file: path.display().to_string(),
         contracts: inspection.contracts.names(),
+        drafts: inspection.drafts().into_iter().map(str::to_owned).collect(),
         grants: needs
             .into_iter()
             .filter_map(|(needed, grant, why)| needed.then_some(Grant { grant, why }))
@@ -87,6 +90,10 @@ fn describe(report: &Report) -> String {
         report.bytes,
         report.digest
     );
+    if !report.drafts.is_empty() {
+        let drafts = listed(&report.drafts.iter().collect::<Vec<_>>());
+        let _ = writeln!(text, "draft      needs `unstable = true` in [plugins.NAME]: {drafts}");
+    }
     let (own, others): (Vec<_>, Vec<_>) =
         report.imports.iter().partition(|import| import.starts_with("witgate:plugin/"));
     let _ = writeln!(text, "imports    {}", listed(&own));

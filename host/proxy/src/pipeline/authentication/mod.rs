@@ -4,7 +4,8 @@
 //! recognises the caller decides. With `"all"`, every binding must recognise the caller; the first gives the
 //! subject, and later ones add claims. A refusal is sent at once in every mode, because invalid credentials are
 //! not the same as no credentials. A call that failed and is skipped counts as `NotMine`, so that `"required"`
-//! still fails closed.
+//! still fails closed. Bindings that authenticate by the body are called after all others; without `"all"` only if the
+//! caller is not known by then.
 //!
 //! Plugins see the identity only after this phase, so that no decision can depend on something that it cannot name
 //! among its inputs.
@@ -22,6 +23,8 @@ use witgate_exchange::contracts::{Acceptance, Authentication, Binding, Call, Dec
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::identity::Identity;
 
+use crate::pipeline::body::reader::BodyReader;
+use crate::pipeline::by_body;
 use crate::pipeline::call;
 use crate::pipeline::exchange::Exchange;
 use crate::pipeline::remembered::{self, Lookup, Rememberable};
@@ -29,44 +32,87 @@ use crate::pipeline::validate::{self, Invalid};
 use crate::protocol::http1::field;
 use crate::router::Route;
 
-/// Establishes who the caller is, or returns the response of a plugin that refuses.
+/// Establishes who the caller is, or returns the response of a plugin that refuses. The body is read only if the head
+/// does not decide and a binding authenticates by the body.
 ///
 /// # Errors
-/// `Unauthenticated` with the challenges of all bindings, `PluginFailed`.
-pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<Option<Response<Body>>, Fault> {
+/// `Unauthenticated` with the challenges of all bindings, `PluginFailed`, or the body cannot be read.
+pub(super) async fn run(
+    exchange: &mut Exchange,
+    route: &Route,
+    body: &mut BodyReader,
+) -> Result<Option<Response<Body>>, Fault> {
     let all = route.config.auth == Auth::All;
-    let mut identity: Option<Arc<Identity>> = None;
-    let mut challenges = Vec::new();
-    let mut unrecognised = false;
+    let mut recognition = Recognition::default();
     for authentication in &route.authentication {
-        match decide(exchange, &**authentication).await? {
+        let verdict = decide(exchange, &**authentication).await?;
+        if let Some(refusal) = recognition.take(verdict, exchange) {
+            return Ok(Some(refusal));
+        }
+        if recognition.is_known() && !all {
+            break;
+        }
+    }
+    if !route.authentication_by_body.is_empty() && (all || !recognition.is_known()) {
+        // Boxed, so that requests whose bodies are not read do not hold memory for its state.
+        let asked = Box::pin(by_body::authenticate(exchange, route, body, &mut recognition));
+        if let Some(refusal) = asked.await? {
+            return Ok(Some(refusal));
+        }
+    }
+    recognition.settle(exchange, route)?;
+    Ok(None)
+}
+
+/// What is known of the caller so far.
+#[derive(Default)]
+pub(super) struct Recognition {
+    identity: Option<Arc<Identity>>,
+    challenges: Vec<HeaderValue>,
+    /// Whether a binding did not recognise the caller.
+    unrecognised: bool,
+}
+
+impl Recognition {
+    /// Whether a binding has recognised the caller.
+    pub(super) fn is_known(&self) -> bool {
+        self.identity.is_some()
+    }
+
+    /// Adds the verdict of a binding; returns its response if it refuses.
+    pub(super) fn take(&mut self, verdict: Verdict, exchange: &mut Exchange) -> Option<Response<Body>> {
+        match verdict {
             Verdict::Accepted(accepted) => {
-                accepted.add_to(&mut identity);
+                accepted.add_to(&mut self.identity);
                 exchange.facts.response_headers.extend_from_slice(&accepted.response_headers);
-                if !all {
-                    break;
-                }
+                None
             }
-            Verdict::Refused(response) => return Ok(Some(response)),
+            Verdict::Refused(response) => Some(response),
             Verdict::NotMine(more) => {
-                challenges.extend(more);
-                unrecognised = true;
+                self.challenges.extend(more);
+                self.unrecognised = true;
+                None
             }
         }
     }
-    let known = match route.config.auth {
-        Auth::Optional => true,
-        Auth::Required => identity.is_some() || route.authentication.is_empty(),
-        Auth::All => !unrecognised,
-    };
-    if !known {
-        let fault = Fault::new(FaultKind::Unauthenticated);
-        return Err(challenges.into_iter().fold(fault, |fault, one| fault.header(WWW_AUTHENTICATE, one)));
+
+    /// Decides whether enough is known of the caller, and notes the identity.
+    fn settle(self, exchange: &mut Exchange, route: &Route) -> Result<(), Fault> {
+        let known = match route.config.auth {
+            Auth::Optional => true,
+            Auth::Required => self.identity.is_some() || !route.authenticates(),
+            Auth::All => !self.unrecognised,
+        };
+        if !known {
+            let fault = Fault::new(FaultKind::Unauthenticated);
+            let challenges = self.challenges.into_iter();
+            return Err(challenges.fold(fault, |fault, one| fault.header(WWW_AUTHENTICATE, one)));
+        }
+        if self.identity.is_some() {
+            Arc::make_mut(&mut exchange.facts.head).identity = self.identity;
+        }
+        Ok(())
     }
-    if identity.is_some() {
-        Arc::make_mut(&mut exchange.facts.head).identity = identity;
-    }
-    Ok(None)
 }
 
 /// Writes the identity headers for the upstream. Headers of these names are removed first, although they have been
@@ -92,7 +138,7 @@ pub(super) fn write_identity(exchange: &mut Exchange) -> Result<(), Fault> {
 }
 
 /// A validated decision.
-enum Verdict {
+pub(super) enum Verdict {
     Accepted(Rc<Accepted>),
     Refused(Response<Body>),
     NotMine(Vec<HeaderValue>),
@@ -100,7 +146,7 @@ enum Verdict {
 
 /// A validated acceptance.
 #[derive(Debug)]
-struct Accepted {
+pub(super) struct Accepted {
     identity: Arc<Identity>,
     response_headers: Vec<(HeaderName, HeaderValue)>,
     cacheable_for: Duration,
@@ -139,7 +185,11 @@ async fn decide(exchange: &mut Exchange, authentication: &dyn Authentication) ->
 }
 
 impl Verdict {
-    fn check(decision: Decision, binding: &dyn Binding, gateway: &Gateway) -> Result<Self, Invalid> {
+    pub(super) fn check(
+        decision: Decision,
+        binding: &dyn Binding,
+        gateway: &Gateway,
+    ) -> Result<Self, Invalid> {
         match decision {
             Decision::Accepted(acceptance) => Accepted::check(acceptance, binding, gateway)
                 .map(|accepted| Verdict::Accepted(Rc::new(accepted))),

@@ -129,7 +129,7 @@ async fn collect(mut body: Body, limit: usize, memory: Option<&Reserved>) -> Res
 }
 
 /// The fault of a request whose body must be in memory as a whole while the gateway has no memory left for it.
-fn out_of_memory() -> Fault {
+pub(super) fn out_of_memory() -> Fault {
     Fault::new(FaultKind::Overloaded)
         .cause("the request bodies in memory have reached `gateway.body_memory`")
         .header(RETRY_AFTER, HeaderValue::from_static("1"))

@@ -17,6 +17,7 @@
 mod buffered;
 mod caller;
 mod coding;
+pub(super) mod reader;
 mod representation;
 mod streamed;
 

@@ -113,8 +113,9 @@ impl<'a> Question<'a> {
             context,
         });
         let basis = Basis { inputs, head: self.head, shown, secret: false };
-        // Changes that depend on a credential might contain it.
-        let might_tell = matches!(self.function, Function::OnRequest | Function::OnResponse);
+        // Changes and responses that depend on a credential might contain it.
+        let might_tell =
+            matches!(self.function, Function::Admit | Function::OnRequest | Function::OnResponse);
         (self.binding.remembers() && !(might_tell && basis.has_credentials())).then_some(basis)
     }
 

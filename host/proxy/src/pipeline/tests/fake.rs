@@ -40,6 +40,10 @@ pub(super) struct Fake {
     /// Whether its calls are as pure as declared.
     pub(super) keeps_promises: bool,
     authenticate: Option<Closure<Arc<RequestHead>, Decision>>,
+    admit: Option<Closure<Arc<RequestHead>, Option<LocalResponse>>>,
+    authenticate_by_body: Option<Closure<BodyContent, Decision>>,
+    refuse_by_body: Option<Closure<BodyContent, Option<LocalResponse>>>,
+    route_by_body: Option<Closure<BodyContent, Option<Destination>>>,
     draw: Option<Closure<Arc<RequestHead>, Vec<Bucket>>>,
     route: Option<Closure<Arc<RequestHead>, Option<Destination>>>,
     request: Option<Closure<Arc<RequestHead>, RequestOutcome>>,
@@ -64,6 +68,10 @@ impl Fake {
             remembers: true,
             keeps_promises: true,
             authenticate: None,
+            admit: None,
+            authenticate_by_body: None,
+            refuse_by_body: None,
+            route_by_body: None,
             draw: None,
             route: None,
             request: None,
@@ -83,6 +91,45 @@ impl Fake {
     {
         self.contracts.authentication = true;
         self.authenticate = Some(Box::new(answer));
+        self
+    }
+
+    pub(super) fn admit<F>(mut self, answer: F) -> Self
+    where
+        F: Fn(Arc<RequestHead>) -> Result<Option<LocalResponse>, CallFailure> + Send + Sync + 'static,
+    {
+        self.contracts.gate = true;
+        self.admit = Some(Box::new(answer));
+        self
+    }
+
+    pub(super) fn authenticate_by_body<F>(mut self, reading: Reading, answer: F) -> Self
+    where
+        F: Fn(BodyContent) -> Result<Decision, CallFailure> + Send + Sync + 'static,
+    {
+        self.contracts.authentication_by_body = true;
+        self.interest.authenticates_by_body = Some(reading);
+        self.authenticate_by_body = Some(Box::new(answer));
+        self
+    }
+
+    pub(super) fn refuse_by_body<F>(mut self, reading: Reading, answer: F) -> Self
+    where
+        F: Fn(BodyContent) -> Result<Option<LocalResponse>, CallFailure> + Send + Sync + 'static,
+    {
+        self.contracts.refusal_by_body = true;
+        self.interest.refuses_by_body = Some(reading);
+        self.refuse_by_body = Some(Box::new(answer));
+        self
+    }
+
+    pub(super) fn route_by_body<F>(mut self, reading: Reading, answer: F) -> Self
+    where
+        F: Fn(BodyContent) -> Result<Option<Destination>, CallFailure> + Send + Sync + 'static,
+    {
+        self.contracts.routing_by_body = true;
+        self.interest.routes_by_body = Some(reading);
+        self.route_by_body = Some(Box::new(answer));
         self
     }
 
@@ -224,6 +271,22 @@ impl Binding for Fake {
         self.rejected.lock().expect("no panic").push(reason.to_owned());
     }
 
+    fn gate(self: Arc<Self>) -> Option<Arc<dyn Gate>> {
+        self.contracts.gate.then_some(self as _)
+    }
+
+    fn authentication_by_body(self: Arc<Self>) -> Option<Arc<dyn AuthenticationByBody>> {
+        self.contracts.authentication_by_body.then_some(self as _)
+    }
+
+    fn refusal_by_body(self: Arc<Self>) -> Option<Arc<dyn RefusalByBody>> {
+        self.contracts.refusal_by_body.then_some(self as _)
+    }
+
+    fn routing_by_body(self: Arc<Self>) -> Option<Arc<dyn RoutingByBody>> {
+        self.contracts.routing_by_body.then_some(self as _)
+    }
+
     fn authentication(self: Arc<Self>) -> Option<Arc<dyn Authentication>> {
         self.contracts.authentication.then_some(self as _)
     }
@@ -238,6 +301,38 @@ impl Binding for Fake {
 
     fn transformation(self: Arc<Self>) -> Option<Arc<dyn Transformation>> {
         self.contracts.transformation.then_some(self as _)
+    }
+}
+
+impl Gate for Fake {
+    fn admit<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<Option<LocalResponse>>> {
+        self.pure_answer(Function::Admit, self.admit.as_ref(), Arc::clone(call.head), None)
+    }
+}
+
+impl AuthenticationByBody for Fake {
+    fn authenticate_by_body<'a>(&'a self, _call: Call<'a>, content: BodyContent) -> CallResult<'a, Decision> {
+        self.answer(self.authenticate_by_body.as_ref(), content, Decision::NotMine(Vec::new()))
+    }
+}
+
+impl RefusalByBody for Fake {
+    fn refuse_by_body<'a>(
+        &'a self,
+        _call: Call<'a>,
+        content: BodyContent,
+    ) -> CallResult<'a, Option<LocalResponse>> {
+        self.answer(self.refuse_by_body.as_ref(), content, None)
+    }
+}
+
+impl RoutingByBody for Fake {
+    fn route_by_body<'a>(
+        &'a self,
+        _call: Call<'a>,
+        content: BodyContent,
+    ) -> CallResult<'a, Option<Destination>> {
+        self.answer(self.route_by_body.as_ref(), content, None)
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod authentication;
 mod bodies;
+mod by_body;
 mod composed;
 mod exported;
 mod fake;
+mod gate;
 mod native;
 mod order;
 mod rate_limiting;

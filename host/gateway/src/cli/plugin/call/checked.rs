@@ -26,6 +26,11 @@ pub(super) fn destination(destination: Option<&Destination>) -> Result<(), Strin
     destination.map_or(Ok(()), |destination| headers(&destination.response_headers))
 }
 
+/// The result of a contract that lets a request go on (`None`) or answers it.
+pub(super) fn answer(answer: Option<&LocalResponse>) -> Result<(), String> {
+    answer.map_or(Ok(()), local)
+}
+
 /// The result of `transformation.on-request`.
 pub(super) fn request_outcome(outcome: &RequestOutcome) -> Result<(), String> {
     match outcome {

@@ -1,11 +1,14 @@
 //! The request with which a plugin is called, from the options.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use clap::Args;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method};
+use witgate_config::file;
 use witgate_exchange::head::{Client, RequestHead};
 use witgate_exchange::identity::Identity;
 
@@ -36,6 +39,9 @@ pub(super) struct Options {
     /// Claim of the caller, e.g. `plan=gold`; may be repeated
     #[arg(long = "claim", value_name = "NAME=VALUE", requires = "subject")]
     claims: Vec<String>,
+    /// A file with the body [default: no body]
+    #[arg(long, value_name = "FILE")]
+    body: Option<PathBuf>,
 }
 
 impl Options {
@@ -47,6 +53,17 @@ impl Options {
         let head = request::head(self.method.clone(), self.path.clone(), &self.authority, &self.headers);
         let client = Client { address: self.client, ..head.client };
         Ok(RequestHead { client, route: Some("call".into()), identity: self.identity()?, ..head })
+    }
+
+    /// The body of the request.
+    ///
+    /// # Errors
+    /// Its file cannot be read.
+    pub(super) fn body(&self) -> Result<Bytes, Failure> {
+        let Some(path) = &self.body else { return Ok(Bytes::new()) };
+        let read = file::read(path, file::PLUGIN);
+        read.map(Bytes::from)
+            .map_err(|error| Failure::new(Exit::Usage, format!("{} cannot be read: {error}", path.display())))
     }
 
     fn identity(&self) -> Result<Option<Arc<Identity>>, Failure> {

@@ -44,6 +44,14 @@ pub(super) fn destination(destination: Option<&Destination>) -> Value {
     }})
 }
 
+/// The result of a contract that lets a request go on (`None`) or answers it.
+pub(super) fn answer(answer: Option<&LocalResponse>) -> Value {
+    match answer {
+        Some(response) => json!({ "respond": local(response) }),
+        None => json!("go on"),
+    }
+}
+
 /// The result of `transformation.on-request`.
 pub(super) fn request_outcome(outcome: &RequestOutcome) -> Value {
     match outcome {
