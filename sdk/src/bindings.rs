@@ -178,3 +178,49 @@ pub mod routing_by_body {
         additional_derives: [PartialEq, Clone],
     });
 }
+
+/// The imports that version 0.2.0 adds.
+pub mod additions {
+    wit_bindgen::generate!({
+        path: ["../wit/0.1.0", "../wit/0.2.0"],
+        inline: "
+            package witgate:sdk-additions;
+            world additions {
+                import witgate:plugin/data@0.2.0;
+                import witgate:plugin/crypto@0.2.0;
+                import witgate:plugin/password@0.2.0;
+            }
+        ",
+        world: "witgate:sdk-additions/additions",
+        with: { "witgate:plugin/crypto@0.1.0": crate::bindings::host::witgate::plugin::crypto },
+        generate_all,
+        additional_derives: [PartialEq, Clone],
+    });
+}
+
+/// What a component that exports `observe` implements.
+pub mod observe {
+    wit_bindgen::generate!({
+        path: ["../wit/0.1.0", "../wit/0.2.0"],
+        inline: "package witgate:sdk-observe; world observe-exports { export witgate:plugin/observe@0.2.0; }",
+        world: "witgate:sdk-observe/observe-exports",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_observe",
+        runtime_path: "::witgate_sdk::__private::runtime",
+        additional_derives: [PartialEq, Clone],
+    });
+}
+
+/// What a component that exports `tick` implements.
+pub mod tick {
+    wit_bindgen::generate!({
+        path: ["../wit/0.1.0", "../wit/0.2.0"],
+        inline: "package witgate:sdk-tick; world tick-exports { export witgate:plugin/tick@0.2.0; }",
+        world: "witgate:sdk-tick/tick-exports",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_tick",
+        runtime_path: "::witgate_sdk::__private::runtime",
+    });
+}

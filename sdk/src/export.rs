@@ -7,14 +7,16 @@ use std::thread::LocalKey;
 use crate::bindings::host::witgate::plugin::types;
 use crate::bindings::request_body::{Content, Reading};
 use crate::bindings::{
-    authentication, authentication_by_body, gate, lifecycle, rate_limiting, refusal_by_body, routing,
-    routing_by_body, transformation,
+    authentication, authentication_by_body, gate, lifecycle, observe, rate_limiting, refusal_by_body,
+    routing, routing_by_body, tick, transformation,
 };
 use crate::contracts::authentication::{Authentication, Decision};
 use crate::contracts::by_body::{AuthenticationByBody, RefusalByBody, RoutingByBody};
 use crate::contracts::gate::Gate;
+use crate::contracts::observe::{Exchange, Observe};
 use crate::contracts::rate_limiting::{Bucket, RateLimiting};
 use crate::contracts::routing::{Destination, Routing};
+use crate::contracts::tick::Tick;
 use crate::contracts::transformation::{BodyResult, Chunk, RequestOutcome, ResponseOutcome, Transformation};
 use crate::plugin::{self, Function, Interest, Plugin, SettingsProblem};
 use crate::request::{Request, RequestInputs, Source};
@@ -196,6 +198,24 @@ where
     }
 }
 
+impl<C: Component> observe::exports::witgate::plugin0_2_0::observe::Guest for C
+where
+    C::Plugin: Observe,
+{
+    fn observe(batch: Vec<Exchange>) {
+        with_instance::<C, _>(|instance| instance.plugin.observe(&batch));
+    }
+}
+
+impl<C: Component> tick::exports::witgate::plugin0_2_0::tick::Guest for C
+where
+    C::Plugin: Tick,
+{
+    fn tick() {
+        with_instance::<C, _>(|instance| instance.plugin.tick());
+    }
+}
+
 impl<C: Component> rate_limiting::exports::witgate::plugin::rate_limiting::Guest for C
 where
     C::Plugin: RateLimiting,
@@ -362,6 +382,16 @@ macro_rules! __export_contract {
             Component with_types_in $crate::bindings::routing
         );
     };
+    (Observe) => {
+        $crate::bindings::observe::export_observe!(
+            Component with_types_in $crate::bindings::observe
+        );
+    };
+    (Tick) => {
+        $crate::bindings::tick::export_tick!(
+            Component with_types_in $crate::bindings::tick
+        );
+    };
     (Transformation) => {
         $crate::bindings::transformation::export_transformation!(
             Component with_types_in $crate::bindings::transformation
@@ -387,7 +417,7 @@ macro_rules! __export_contract {
     };
     ($other:ident) => {
         ::std::compile_error!(
-            "a component exports Gate, Authentication, AuthenticationByBody, RateLimiting, RefusalByBody, Routing, RoutingByBody or Transformation"
+            "a component exports Gate, Authentication, AuthenticationByBody, RateLimiting, RefusalByBody, Routing, RoutingByBody, Transformation, Observe or Tick"
         );
     };
 }

@@ -241,21 +241,23 @@ mod values;
 pub use contracts::authentication::{Acceptance, Authentication, Decision};
 pub use contracts::by_body::{AuthenticationByBody, Body, Reading, RefusalByBody, RoutingByBody};
 pub use contracts::gate::Gate;
+pub use contracts::observe::{Ending, Exchange, Observe, Step};
 pub use contracts::rate_limiting::{Bucket, Buckets, RateLimiting};
 pub use contracts::routing::{Destination, Routing};
+pub use contracts::tick::Tick;
 pub use contracts::transformation::{
     BodyResult, Chunk, ComposedHeader, HeaderChange, RequestChanges, RequestOutcome, ResponseChanges,
     ResponseOutcome, Transformation, ValuePart,
 };
 pub use headers::Values;
-pub use imports::{clock, crypto, fetch, log, metrics, random, store};
+pub use imports::{clock, crypto, data, fetch, log, metrics, password, random, store};
 pub use plugin::{BodyAccess, Function, Interest, NoSettings, Plugin, Settings, SettingsProblem};
 pub use request::{Header, Identity, Input, Request};
 pub use response::{Response, ResponseView};
 pub use values::{HeaderName, Period};
 pub use witgate_sdk_macros::{
-    authentication, authentication_by_body, gate, rate_limiting, refusal_by_body, routing, routing_by_body,
-    settings, transformation,
+    authentication, authentication_by_body, gate, observe, rate_limiting, refusal_by_body, routing,
+    routing_by_body, settings, tick, transformation,
 };
 
 /// Crates for reading settings, for types that need more than [`settings`](macro@settings) derives.

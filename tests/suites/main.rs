@@ -1,6 +1,7 @@
 //! All suites in one binary, which is linked once and shares the programs that are built.
 
 mod architecture;
+mod background;
 mod book;
 mod by_body;
 mod conditions;

@@ -20,6 +20,9 @@ pub const SECRET: u64 = 1 << 20;
 /// The largest component of a plugin, in bytes. A Python program with its interpreter takes about 15 MiB.
 pub const PLUGIN: u64 = 64 << 20;
 
+/// The largest file that is read for plugins (`[data.NAME]`), in bytes.
+pub const DATA: u64 = 1 << 30;
+
 /// Reads a regular file of at most `limit` bytes.
 ///
 /// # Errors

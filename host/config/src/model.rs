@@ -3,6 +3,7 @@
 
 mod breaker;
 mod concurrency;
+mod data;
 mod fallback;
 mod health;
 mod plugin;
@@ -21,6 +22,7 @@ use ipnet::IpNet;
 use crate::settings::Settings;
 pub use breaker::{Breaker, Statuses};
 pub use concurrency::Concurrency;
+pub use data::Data;
 pub use fallback::{Answer, CachedAnswers, Fallback};
 pub use health::{BodyCheck, Check, Ejection, Health, HttpCheck, OnUnhealthy, SuccessRate};
 pub use plugin::{
@@ -53,6 +55,8 @@ pub struct Config {
     pub bindings: BTreeMap<String, Binding>,
     /// Where counters and the stores of plugins are kept.
     pub state: BTreeMap<String, State>,
+    /// Read-only files for plugins.
+    pub data: BTreeMap<String, Data>,
 }
 
 /// `[gateway]`

@@ -11,7 +11,7 @@
 //! | [`identity`], [`composed`] | identities of callers, and values that are composed for each request |
 //! | [`fault`] | what can end a request, and what the client is told |
 //! | [`contracts`], [`destination`] | what plugins, native code, states and destinations implement |
-//! | [`record`], [`trace`], [`family`], [`per_core`] | what the log, the metrics and the spans say about an exchange |
+//! | [`record`], [`log_entry`], [`trace`], [`family`], [`per_core`] | what the log, the metrics and the spans say about an exchange |
 //! | [`turn`], [`names`] | the clock of a turn of the runtime, tables by name |
 
 #![forbid(unsafe_code)]
@@ -33,6 +33,7 @@ pub mod grpc_messages;
 pub mod head;
 pub mod identity;
 pub mod informational;
+pub mod log_entry;
 pub mod maps;
 pub mod names;
 pub mod path;

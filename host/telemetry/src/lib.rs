@@ -33,13 +33,14 @@ use arc_swap::ArcSwapOption;
 use http::HeaderMap;
 use witgate_config::model::{LogLevel, LogTarget, Otlp};
 
-use access::{AccessLine, LogEntry};
+use access::AccessLine;
 use export::{Exporter, SpanCounters};
 use in_service::Current;
 pub use in_service::InService;
 use log::LogLine;
 use metrics::{Counter, Metrics};
 use queue::LineQueue;
+use witgate_exchange::log_entry::LogEntry;
 use witgate_exchange::trace::TraceContext;
 
 /// The most lines of the gateway's own log that may wait to be written.

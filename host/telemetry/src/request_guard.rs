@@ -15,12 +15,12 @@ use witgate_exchange::body::{Body, BodyError};
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::{Dialect, Fault, FaultKind};
 use witgate_exchange::head::RequestHead;
+use witgate_exchange::log_entry::{End, LogEntry};
 use witgate_exchange::maps;
 use witgate_exchange::record::{Injected, PluginCalls, Received, Share};
 use witgate_exchange::turn;
 
 use crate::CoreTelemetry;
-use crate::access::{End, LogEntry};
 use crate::metrics::{Ended, NONE};
 use crate::route_series::{self, RouteSeries};
 
@@ -50,7 +50,7 @@ pub struct RequestGuard {
     in_flight: bool,
     /// Still written to while a plugin transforms the body.
     plugins: PluginCalls,
-    /// `Some` only if a log line or a span is to be written.
+    /// `Some` only if a log line or a span is to be written, or a binding observes.
     entry: Option<Arc<LogEntry>>,
     completion: Completion,
     /// What the completion is told unless the client goes away first.
@@ -72,7 +72,8 @@ impl RequestGuard {
         let mut record = std::mem::take(&mut facts.record);
         facts.record.taken = true;
         let wanted = telemetry.wants_lines() && record.access_log.share != Share::Nothing
-            || facts.head.trace.as_ref().is_some_and(|trace| trace.sampled);
+            || facts.head.trace.as_ref().is_some_and(|trace| trace.sampled)
+            || series.as_ref().is_some_and(|series| !series.observers().is_empty());
         let fault = record.fault.as_ref().map(|(kind, _)| *kind);
         RequestGuard {
             telemetry: CoreTelemetry::clone(telemetry),
@@ -180,6 +181,9 @@ impl RequestGuard {
             entry.received = received;
             entry.sent = self.sent;
             entry.plugins = self.plugins.take();
+        }
+        if let Some(series) = &self.series {
+            series.observers().iter().for_each(|observer| observer.observe(&entry));
         }
         self.telemetry.tell(entry);
     }

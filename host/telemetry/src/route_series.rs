@@ -3,12 +3,14 @@
 //! A request is counted when it begins and when it is over. A route keeps the series in which its requests are counted,
 //! because finding them by their names costs cache misses as soon as thousands of routes are in use.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
+
+use witgate_exchange::contracts::Observer;
 
 use super::metrics::{Ended, Metrics, NONE, Series};
 
 /// The series of one route of one listener.
-#[derive(Debug)]
 pub struct RouteSeries {
     route: Arc<str>,
     /// Of requests that were sent to no upstream, or not yet.
@@ -16,12 +18,31 @@ pub struct RouteSeries {
     /// Of requests to the first upstream that a request of this route was sent to. The series of another upstream is found
     /// by its name each time: most routes have one upstream.
     first_upstream: OnceLock<(Arc<str>, Arc<Series>)>,
+    /// The bindings that observe its requests.
+    observers: Vec<Arc<dyn Observer>>,
+}
+
+impl fmt::Debug for RouteSeries {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("RouteSeries").field("route", &self.route).finish_non_exhaustive()
+    }
 }
 
 impl RouteSeries {
     /// The series of the route of this name, none of which is looked up yet.
     pub fn new(route: Arc<str>) -> Self {
-        RouteSeries { route, without_upstream: OnceLock::new(), first_upstream: OnceLock::new() }
+        let (without_upstream, first_upstream) = (OnceLock::new(), OnceLock::new());
+        RouteSeries { route, without_upstream, first_upstream, observers: Vec::new() }
+    }
+
+    /// Has a binding observe the requests of the route.
+    pub fn observed_by(&mut self, observer: Arc<dyn Observer>) {
+        self.observers.push(observer);
+    }
+
+    /// The bindings that observe its requests.
+    pub(super) fn observers(&self) -> &[Arc<dyn Observer>] {
+        &self.observers
     }
 
     /// Adds `change` to the number of the route's requests that are in flight.

@@ -63,6 +63,7 @@ pub fn config() -> Config {
         plugins: BTreeMap::new(),
         bindings: BTreeMap::new(),
         state: BTreeMap::new(),
+        data: BTreeMap::new(),
     }
 }
 

@@ -32,7 +32,10 @@ pub(crate) mod draft {
         world: "witgate:plugin/additions@0.2.0",
         ownership: Borrowing { duplicate_if_necessary: true },
         imports: { default: trappable },
-        with: { "witgate:plugin/types@0.1.0": crate::bindings::witgate::plugin::types },
+        with: {
+            "witgate:plugin/types@0.1.0": crate::bindings::witgate::plugin::types,
+            "witgate:plugin/crypto@0.1.0": crate::bindings::witgate::plugin::crypto,
+        },
     });
 }
 
@@ -54,6 +57,11 @@ pub(crate) mod name {
     pub(crate) const REFUSAL_BY_BODY: &str = "witgate:plugin/refusal-by-body@0.2.0";
     pub(crate) const ROUTING_BY_BODY: &str = "witgate:plugin/routing-by-body@0.2.0";
     pub(crate) const REQUEST_BODY: &str = "witgate:plugin/request-body@0.2.0";
+    pub(crate) const OBSERVE: &str = "witgate:plugin/observe@0.2.0";
+    pub(crate) const TICK: &str = "witgate:plugin/tick@0.2.0";
+    pub(crate) const DATA: &str = "witgate:plugin/data@0.2.0";
+    pub(crate) const PASSWORD: &str = "witgate:plugin/password@0.2.0";
+    pub(crate) const CRYPTO_ADDITIONS: &str = "witgate:plugin/crypto@0.2.0";
     /// What the name of every interface of the version ends with that is a draft.
     pub(crate) const DRAFT: &str = "@0.2.0";
 }

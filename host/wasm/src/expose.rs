@@ -68,7 +68,7 @@ fn calls(rows: &Rows, encoder: &mut DescriptorEncoder) -> fmt::Result {
 /// A counter: its name, its help text, and the number of the totals that it shows.
 type Column = (&'static str, &'static str, fn(&MeterTotals) -> u64);
 
-const COUNTERS: [Column; 9] = [
+const COUNTERS: [Column; 10] = [
     ("witgate_plugin_answers_remembered", "Remembered results that were used instead of a call", |reading| {
         reading.answers_again
     }),
@@ -78,6 +78,11 @@ const COUNTERS: [Column; 9] = [
     ("witgate_plugin_grants_refused", "Uses of objects that are not granted", |reading| {
         reading.grants_refused
     }),
+    (
+        "witgate_plugin_exchanges_unobserved",
+        "Finished exchanges that `observe` did not see: its queue was full, or its call failed",
+        |reading| reading.unobserved,
+    ),
     ("witgate_plugin_log_lines_dropped", "Log lines dropped by the rate limit", |reading| {
         reading.log_lines_dropped
     }),

@@ -42,6 +42,16 @@ impl Inspection {
         self.imports.iter().any(|import| import == name::STORE)
     }
 
+    /// Whether a binding must grant data files.
+    pub fn needs_data(&self) -> bool {
+        self.imports.iter().any(|import| import == name::DATA)
+    }
+
+    /// Whether its calls may wait until a password is verified.
+    pub(crate) fn verifies_passwords(&self) -> bool {
+        self.imports.iter().any(|import| import == name::PASSWORD)
+    }
+
     /// Whether a binding may grant upstreams to route to.
     pub fn may_route(&self) -> bool {
         self.contracts.routing || self.contracts.routing_by_body
@@ -222,6 +232,8 @@ fn contracts(exports: &[String]) -> Contracts {
         routing: exported(name::ROUTING),
         routing_by_body: exported(name::ROUTING_BY_BODY),
         transformation: exported(name::TRANSFORMATION),
+        observe: exported(name::OBSERVE),
+        tick: exported(name::TICK),
     }
 }
 
@@ -237,7 +249,7 @@ fn check_exports(inspection: &Inspection) -> Result<(), Refusal> {
         return Err(Refusal::new(
             Reason::Contract,
             "it exports none of the contracts: gate, authentication, authentication-by-body, rate-limiting, \
-             refusal-by-body, routing, routing-by-body, transformation",
+             refusal-by-body, routing, routing-by-body, transformation, observe, tick",
             "a plugin is made for one of the worlds of witgate:plugin",
         ));
     }
@@ -265,6 +277,8 @@ fn is_other_version(export: &str) -> bool {
         name::REFUSAL_BY_BODY,
         name::ROUTING_BY_BODY,
         name::REQUEST_BODY,
+        name::OBSERVE,
+        name::TICK,
     ];
     export.starts_with(PACKAGE) && !served.contains(&export)
 }
@@ -286,6 +300,9 @@ fn is_offered(import: &str) -> bool {
         name::CRYPTO,
         name::LIFECYCLE,
         name::REQUEST_BODY,
+        name::DATA,
+        name::PASSWORD,
+        name::CRYPTO_ADDITIONS,
     ];
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
     own.contains(&import) || (wasi::INTERFACES.contains(&interface) && version.starts_with("0.2."))

@@ -10,7 +10,7 @@ use witgate_config::model::Budget;
 use witgate_exchange::contracts::Contracts;
 
 use crate::bindings::draft::exports::witgate::plugin0_2_0::{
-    authentication_by_body, gate, refusal_by_body, routing_by_body,
+    authentication_by_body, gate, observe, refusal_by_body, routing_by_body, tick,
 };
 use crate::bindings::exports::witgate::plugin::{
     authentication, lifecycle, rate_limiting, routing, transformation,
@@ -48,6 +48,8 @@ pub(crate) struct Exports {
     pub(crate) routing: Option<routing::Guest>,
     pub(crate) routing_by_body: Option<routing_by_body::Guest>,
     pub(crate) transformation: Option<transformation::Guest>,
+    pub(crate) observe: Option<observe::Guest>,
+    pub(crate) tick: Option<tick::Guest>,
 }
 
 /// Everything that an instance is made from, linked and type-checked.
@@ -72,6 +74,8 @@ struct Indices {
     routing: Option<routing::GuestIndices>,
     routing_by_body: Option<routing_by_body::GuestIndices>,
     transformation: Option<transformation::GuestIndices>,
+    observe: Option<observe::GuestIndices>,
+    tick: Option<tick::GuestIndices>,
 }
 
 impl Template {
@@ -103,6 +107,8 @@ impl Template {
                 routing_by_body::GuestIndices::new(&linked)
             })?,
             transformation: present(contracts.transformation, || transformation::GuestIndices::new(&linked))?,
+            observe: present(contracts.observe, || observe::GuestIndices::new(&linked))?,
+            tick: present(contracts.tick, || tick::GuestIndices::new(&linked))?,
         };
         Ok(Template { linked, indices, engine, waits, _code: Arc::clone(code) })
     }
@@ -132,6 +138,8 @@ impl Template {
             routing: load(indices.routing.as_ref(), |i| i.load(&mut store, &instance))?,
             routing_by_body: load(indices.routing_by_body.as_ref(), |i| i.load(&mut store, &instance))?,
             transformation: load(indices.transformation.as_ref(), |i| i.load(&mut store, &instance))?,
+            observe: load(indices.observe.as_ref(), |i| i.load(&mut store, &instance))?,
+            tick: load(indices.tick.as_ref(), |i| i.load(&mut store, &instance))?,
         };
         Ok(Instance { store, exports, stopwatch, mailbox, uses: 0 })
     }

@@ -9,7 +9,8 @@
 //! | compile | `compile`, `cache` | a child process with limits, one at a time; compiled code is kept on disk |
 //! | pool | `instance`, `pool`, `upkeep` | for each binding and core, instances leased for one call each |
 //! | call | `call`, `budget` | one file for each contract; CPU time, wall time, memory and host calls are limited |
-//! | serve | `imports` | the functions that a guest may call while it runs |
+//! | serve | `imports`, [`Data`], `password`, `sealing` | the functions that a guest may call while it runs |
+//! | background | `background`, `observing`, `ticking` | calls that no request waits for |
 //! | watch | `record`, `quarantine`, `revert`, [`meter`] | results of the calls of a version, what follows from them, and metrics |
 //! | test | `trial` | test programs of a plugin, in the same engine, with the same imports |
 //!
@@ -23,12 +24,14 @@
 //! * The parts of the request head in which the plugin declared interest are parameters of the call. The borrowed
 //!   request is the `Arc` that the host holds anyway. No data of a request stays in a store after the call.
 
+mod background;
 mod bindings;
 mod budget;
 mod cache;
 mod call;
 mod clock;
 mod compile;
+mod data;
 mod deserialize;
 mod engine;
 mod expose;
@@ -39,6 +42,8 @@ mod instance;
 pub mod journal;
 mod load;
 pub mod meter;
+mod observing;
+mod password;
 mod plugin;
 mod pool;
 mod quarantine;
@@ -47,11 +52,14 @@ pub mod refusal;
 mod revert;
 mod rights;
 mod runtime;
+mod sealing;
 mod state;
+mod ticking;
 mod trial;
 mod upkeep;
 
 pub use compile::{CHILD_COMMAND, ChildArguments, Compiling, compile_component};
+pub use data::Data;
 pub use inspect::Inspection;
 pub use journal::Journal;
 pub use load::{BindingRequest, Component};
@@ -59,5 +67,5 @@ pub use plugin::Loaded;
 pub use quarantine::Health;
 pub use record::Calls;
 pub use refusal::{Reason, Refusal};
-pub use runtime::{INSTANCES, OnRevert, Runtime, RuntimeOptions, StartError};
+pub use runtime::{CurrentUpstreams, INSTANCES, OnRevert, Runtime, RuntimeOptions, StartError};
 pub use trial::{RunOutcome, Trial, TrialError};

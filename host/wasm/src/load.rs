@@ -2,6 +2,7 @@
 
 mod additions;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,11 +16,13 @@ use witgate_exchange::contracts::store::KeyStore;
 use witgate_exchange::contracts::{BodyAccess, Contracts, Function, INPUTS, Input, Interest};
 use witgate_exchange::credentials::Credentials;
 
+use crate::background::Background;
 use crate::bindings::exports::witgate::plugin::lifecycle;
 use crate::bindings::witgate::plugin::types;
 use crate::budget::Killed;
 use crate::call::{self, DeclaredInputs};
 use crate::compile::Compiled;
+use crate::data::Data;
 use crate::imports::Waits;
 use crate::imports::log::Pace;
 use crate::inspect::Inspection;
@@ -74,6 +77,10 @@ pub struct BindingRequest<'a> {
     pub plugin: &'a model::Plugin,
     /// Where the plugin's keys are kept.
     pub store: Arc<dyn KeyStore>,
+    /// The contents of the files that its grants name.
+    pub data: &'a BTreeMap<String, Arc<Data>>,
+    /// The secrets of the fleet; empty if there are none.
+    pub secrets: &'a [model::Secret],
 }
 
 /// Makes a binding.
@@ -89,6 +96,7 @@ pub(crate) fn prepare(
     let waits = Waits {
         fetch: grants.fetch.iter().flatten().next().is_some(),
         store: grants.store.iter().flatten().next().is_some() && order.store.waits(),
+        password: true,
     };
     let template = Arc::new(template(runtime, component, waits)?);
     let rights = Arc::new(runtime.rights(order, component.inspection.border()));
@@ -103,7 +111,9 @@ pub(crate) fn prepare(
     let contracts = component.contracts();
     check_interest(&interest, contracts)?;
     let instances = order.binding.instances;
-    let pool = Pool::new(template, rights, setup, instances, runtime.cores(), runtime.upkeep().clone());
+    let background = contracts.observe || contracts.tick;
+    let (cores, upkeep) = (runtime.cores(), runtime.upkeep().clone());
+    let pool = Pool::new(template, rights, setup, instances, cores, background, upkeep);
     let version = next_number();
     let loaded = Loaded {
         name: Arc::from(order.name),
@@ -124,10 +134,13 @@ pub(crate) fn prepare(
         complaints: Pace::new(Loaded::COMPLAINTS),
         announcements: Pace::new(Loaded::COMPLAINTS),
         on_revert: runtime.on_revert(),
+        background: Background::new(order.binding.tick, runtime.queues(), runtime.upstreams()),
     };
     let loaded = Arc::new(loaded);
-    loaded.pool.add(0, instance);
-    for core in 0..loaded.pool.cores() {
+    // A plugin that is called in the background only needs no instances for the cores that serve requests.
+    let first = if contracts.serves_requests() { 0 } else { loaded.pool.cores() - 1 };
+    loaded.pool.add(first, instance);
+    for core in first..loaded.pool.cores() {
         loaded.pool.fill(core);
     }
     runtime.watch(&loaded);
@@ -180,6 +193,7 @@ fn check_grants(inspection: &Inspection, order: &BindingRequest<'_>) -> Result<(
     let needs = [
         (inspection.needs_fetch() && grants.fetch.is_none(), "fetch", "[\"UPSTREAM\"]"),
         (inspection.needs_store() && grants.store.is_none(), "store", "[\"SPACE\"]"),
+        (inspection.needs_data() && grants.data.is_none(), "data", "[\"FILE\"]"),
     ];
     let missing: Vec<Problem> = needs
         .into_iter()
@@ -226,6 +240,7 @@ fn template(runtime: &Runtime, component: &Component, waits: Waits) -> Result<Te
     let waits = Waits {
         fetch: waits.fetch && component.inspection.needs_fetch(),
         store: waits.store && component.inspection.needs_store(),
+        password: waits.password && component.inspection.verifies_passwords(),
     };
     let linker = runtime.linker(waits);
     Template::new(runtime.engine(), linker, &component.code, component.contracts(), waits.any()).map_err(

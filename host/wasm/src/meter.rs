@@ -40,6 +40,7 @@ pub struct Meter {
     log_lines_dropped: AtomicU64,
     metrics_dropped: AtomicU64,
     grants_refused: AtomicU64,
+    unobserved: AtomicU64,
     memory_high: AtomicUsize,
     quarantines: AtomicU64,
     reverts: AtomicU64,
@@ -87,6 +88,8 @@ pub struct MeterTotals {
     pub metrics_dropped: u64,
     /// Uses of objects that are not granted.
     pub grants_refused: u64,
+    /// Finished exchanges that `observe` did not see: the queue was full, or the call with their batch failed.
+    pub unobserved: u64,
     /// The most memory that one instance had, in bytes.
     pub memory_high: u64,
     /// Times the binding was put in quarantine.
@@ -162,6 +165,11 @@ impl Meter {
         self.grants_refused.fetch_add(1, Relaxed);
     }
 
+    /// This many finished exchanges were not seen by `observe`.
+    pub(crate) fn unobserved(&self, count: u64) {
+        self.unobserved.fetch_add(count, Relaxed);
+    }
+
     /// The binding was put in quarantine.
     pub(crate) fn quarantined(&self) {
         self.quarantines.fetch_add(1, Relaxed);
@@ -183,6 +191,7 @@ impl Meter {
             log_lines_dropped: self.log_lines_dropped.load(Relaxed),
             metrics_dropped: self.metrics_dropped.load(Relaxed),
             grants_refused: self.grants_refused.load(Relaxed),
+            unobserved: self.unobserved.load(Relaxed),
             memory_high: self.memory_high.load(Relaxed) as u64,
             quarantines: self.quarantines.load(Relaxed),
             reverts: self.reverts.load(Relaxed),

@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use witgate_config::model::{LogLevel, OnFailure};
 use witgate_exchange::contracts::{CallFailure, CallResult, Contracts, Function, Interest, Phase};
 
+use crate::background::Background;
 use crate::call::DeclaredInputs;
 use crate::imports::log::{LEFT_OUT, Pace, Pacing};
 use crate::input_tracker::Beyond;
@@ -51,6 +52,8 @@ pub struct Loaded {
     /// Rate limit of the log lines about quarantine and revert. Separate, so that failures do not suppress them.
     pub(crate) announcements: Pace,
     pub(crate) on_revert: OnRevert,
+    /// Calls that no request waits for.
+    pub(crate) background: Background,
 }
 
 impl Loaded {
@@ -100,6 +103,21 @@ impl Loaded {
         self.trial.is_good(self.record.made(), now)
             && self.quarantine.health(now) == Health::Serving
             && !self.record.mostly_failed()
+    }
+
+    /// Whether this version is in service from now on. Only then is its `tick` called.
+    pub fn in_service(self: &Arc<Self>, is_in_service: bool) {
+        if self.contracts.tick {
+            self.background.tick(self, is_in_service);
+        }
+    }
+
+    /// Logs that a contract is not called because there is no thread for it.
+    pub(crate) fn no_thread(&self, contract: &str, error: &std::io::Error) {
+        self.announce(
+            LogLevel::Error,
+            &format!("its `{contract}` is not called: there is no thread: {error}"),
+        );
     }
 
     /// The counters of the binding, including those of its earlier versions.

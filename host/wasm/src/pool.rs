@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use witgate_config::model::{Instances, Reuse};
 use witgate_exchange::contracts::CallFailure;
 
+use crate::background::is_background;
 use crate::budget::cpu_clock;
 use crate::call::failure_of;
 use crate::instance::{Instance, Template};
@@ -27,7 +28,9 @@ pub(crate) struct Pool {
     rights: Arc<Rights>,
     setup: Setup,
     limits: Instances,
+    /// One for each core; for a binding that is also called in the background, one more for that at the end.
     cores: Box<[Core]>,
+    background: bool,
     upkeep: Upkeep,
 }
 
@@ -104,10 +107,11 @@ impl Pool {
         setup: Setup,
         limits: Instances,
         cores: usize,
+        background: bool,
         upkeep: Upkeep,
     ) -> Self {
-        let cores = (0..cores.max(1)).map(|_| Core::default()).collect();
-        Pool { template, rights, setup, limits, cores, upkeep }
+        let cores = (0..cores.max(1) + usize::from(background)).map(|_| Core::default()).collect();
+        Pool { template, rights, setup, limits, cores, background, upkeep }
     }
 
     /// The rights that the instances share.
@@ -221,10 +225,13 @@ impl Pool {
 
     /// The index of the calling thread's core.
     pub(crate) fn this_core(&self) -> usize {
-        this_core(self.cores.len())
+        match (self.background, is_background()) {
+            (true, true) => self.cores.len() - 1,
+            (background, _) => this_core(self.cores.len() - usize::from(background)),
+        }
     }
 
-    /// Number of cores.
+    /// Number of cores, including the one that stands for calls in the background.
     pub(crate) fn cores(&self) -> usize {
         self.cores.len()
     }

@@ -6,10 +6,13 @@ use witgate_config::model::{Budget, Grants};
 use witgate_exchange::contracts::store::KeyStore;
 use witgate_exchange::credentials::Credentials;
 
+use crate::data::Data;
 use crate::imports::log::Pace;
 use crate::imports::metrics::Names;
 use crate::journal::Journal;
 use crate::meter::Meter;
+use crate::password::worker::PasswordWorkers;
+use crate::sealing::Sealer;
 
 /// What every instance of a binding shares. Two bindings of one plugin share only its store.
 pub(crate) struct Rights {
@@ -23,6 +26,12 @@ pub(crate) struct Rights {
     pub(crate) budget: Budget,
     /// The store of the plugin; `None` for a component that is only inspected.
     pub(crate) store: Option<Arc<dyn KeyStore>>,
+    /// The files that it may read, by their names.
+    pub(crate) data: Vec<(String, Arc<Data>)>,
+    /// What seals and opens messages of the plugin.
+    pub(crate) sealer: Sealer,
+    /// The threads that verify passwords.
+    pub(crate) passwords: Arc<PasswordWorkers>,
     /// Where its log lines go.
     pub(crate) journal: Arc<dyn Journal>,
     /// The rate limit of its log lines.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use prometheus_client::collector::Collector;
 use wasmtime::component::Linker;
 use witgate_config::model::{Budget, CompileLimits, Grants};
+use witgate_exchange::contracts::Fetch;
 use witgate_exchange::contracts::store::KeyStore;
 use witgate_exchange::credentials::{Border, Credentials};
 
@@ -23,14 +24,20 @@ use crate::inspect::{self, Inspection};
 use crate::journal::Journal;
 use crate::load::{self, BindingRequest, Component, text};
 use crate::meter::Meter;
+use crate::observing::Queues;
+use crate::password::worker::PasswordWorkers;
 use crate::plugin::Loaded;
 use crate::refusal::Refusal;
 use crate::rights::Rights;
+use crate::sealing::Sealer;
 use crate::state::HostState;
 use crate::upkeep::Upkeep;
 
 /// Called with the name of a binding and the number of the version that is to be reverted.
 pub type OnRevert = Arc<dyn Fn(&Arc<str>, u64) + Send + Sync>;
+
+/// Returns where outbound requests go now; `None` if nothing is in service.
+pub type CurrentUpstreams = Arc<dyn Fn() -> Option<Arc<dyn Fetch>> + Send + Sync>;
 
 /// Options of a runtime.
 pub struct RuntimeOptions {
@@ -44,6 +51,8 @@ pub struct RuntimeOptions {
     pub compiling: Compiling,
     /// Requests the revert of a new version. Called on the data path, so it must not block.
     pub on_revert: OnRevert,
+    /// The upstreams in service, for fetches of calls that belong to no request.
+    pub upstreams: CurrentUpstreams,
 }
 
 /// Default for the maximum number of instances. Each instance takes a few of the 65,530 memory mappings that the
@@ -71,6 +80,8 @@ pub struct Runtime {
     upkeep: Upkeep,
     journal: Arc<dyn Journal>,
     watched: Arc<Watched>,
+    passwords: Arc<PasswordWorkers>,
+    queues: Arc<Queues>,
 }
 
 /// What outlives versions and reloads, and is shown in the metrics.
@@ -101,6 +112,8 @@ impl Runtime {
             upkeep: Upkeep::start().map_err(system)?,
             journal,
             watched,
+            passwords: Arc::new(PasswordWorkers::new(options.cores)),
+            queues: Arc::default(),
             engine,
             options,
         })
@@ -153,6 +166,20 @@ impl Runtime {
         load::prepare(self, component, order)
     }
 
+    /// Blocks until every finished exchange that was queued is passed on to the bindings that observe; only for the end of the
+    /// process. False: the time ran out.
+    pub fn flush(&self, time: Duration) -> bool {
+        self.queues.flush(time)
+    }
+
+    pub(crate) fn queues(&self) -> Arc<Queues> {
+        Arc::clone(&self.queues)
+    }
+
+    pub(crate) fn upstreams(&self) -> CurrentUpstreams {
+        Arc::clone(&self.options.upstreams)
+    }
+
     pub(crate) fn cores(&self) -> usize {
         self.options.cores
     }
@@ -183,6 +210,9 @@ impl Runtime {
             credentials: Credentials::of(order.binding, border),
             budget: order.binding.budget,
             store: Some(Arc::clone(&order.store)),
+            data: order.data.iter().map(|(name, data)| (name.clone(), Arc::clone(data))).collect(),
+            sealer: Sealer::derive(order.secrets, &order.binding.plugin),
+            passwords: Arc::clone(&self.passwords),
             journal: Arc::clone(&self.journal),
             pace: Pace::new(order.binding.budget.log_lines),
             metrics: Arc::clone(&meter.names),
@@ -200,6 +230,9 @@ impl Runtime {
             credentials: Credentials::VISIBLE,
             budget: INSPECTION,
             store: None,
+            data: Vec::new(),
+            sealer: Sealer::derive(&[], "-"),
+            passwords: Arc::clone(&self.passwords),
             journal: Arc::clone(&self.journal),
             pace: Pace::new(INSPECTION.log_lines),
             metrics: Arc::clone(&meter.names),

@@ -34,6 +34,8 @@ pub(crate) struct HostState {
     host_calls: u32,
     /// The request of the call in progress.
     request: Option<Arc<RequestHead>>,
+    /// Whether the call in progress may wait: it is no step of the set-up.
+    may_wait: bool,
     /// The response of the call in progress.
     response: Option<Arc<ResponseHead>>,
     /// Where the caller finds what the guest waits for.
@@ -53,6 +55,7 @@ impl HostState {
             tracker: InputTracker::default(),
             host_calls: 0,
             request: None,
+            may_wait: false,
             response: None,
             mailbox,
             output: Output::default(),
@@ -71,7 +74,16 @@ impl HostState {
         self.tracker.begin();
         self.host_calls = self.rights.budget.host_calls;
         self.request = Some(request);
+        self.may_wait = true;
         self.response = response;
+        self.stopwatch.begin(now, self.rights.budget.cpu, self.rights.budget.wall);
+    }
+
+    /// Begins a call that belongs to no request: restores its budget.
+    pub(crate) fn begin_in_background(&mut self, now: Instant) {
+        self.tracker.begin();
+        self.host_calls = self.rights.budget.host_calls;
+        self.may_wait = true;
         self.stopwatch.begin(now, self.rights.budget.cpu, self.rights.budget.wall);
     }
 
@@ -84,6 +96,7 @@ impl HostState {
     /// Ends a call: releases its request and response.
     pub(crate) fn end(&mut self) {
         self.request = None;
+        self.may_wait = false;
         self.response = None;
         // Only `fetch` and a store that waits leave a job there, and emptying the mailbox takes a lock.
         if self.tracker.is_marked(Mark::Fetch)
@@ -139,7 +152,12 @@ impl HostState {
         self.request.as_ref().ok_or_else(|| wasmtime::Error::msg("there is no request outside of a call"))
     }
 
-    /// The head of the request of the call in progress, not counted as a host call; `None` during the set-up.
+    /// Whether the call may wait for the host. During the set-up there is nobody who could.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.may_wait
+    }
+
+    /// The head of the request of the call in progress, not counted as a host call; `None` if it belongs to no request.
     pub(crate) fn head(&self) -> Option<&Arc<RequestHead>> {
         self.request.as_ref()
     }

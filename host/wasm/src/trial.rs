@@ -21,7 +21,9 @@ use crate::instance::fresh_store;
 use crate::journal::Journal;
 use crate::load::text;
 use crate::meter::Meter;
+use crate::password::worker::PasswordWorkers;
 use crate::rights::Rights;
+use crate::sealing::Sealer;
 use crate::state::HostState;
 
 /// Time limit of one run: tests may compute for long, but an endless loop has to end.
@@ -240,6 +242,9 @@ fn rights(printed: &Arc<Printed>) -> Rights {
         credentials: Credentials::VISIBLE,
         budget: BUDGET,
         store: None,
+        data: Vec::new(),
+        sealer: Sealer::derive(&[], "test"),
+        passwords: Arc::new(PasswordWorkers::new(1)),
         journal: Arc::clone(printed) as Arc<dyn Journal>,
         pace: Pace::new(BUDGET.log_lines),
         metrics: Arc::clone(&meter.names),

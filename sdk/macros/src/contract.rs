@@ -138,7 +138,7 @@ fn settings_type(function: &ItemFn, by_body: bool) -> syn::Result<Option<&Type>>
 }
 
 /// The plugin type of a function without settings.
-fn without_settings() -> TokenStream {
+pub(crate) fn without_settings() -> TokenStream {
     quote! {
         struct WithoutSettings;
 

@@ -1,5 +1,6 @@
 //! The attribute macros of `witgate-sdk`. Use them through that crate, which documents them with examples.
 
+mod background;
 mod contract;
 mod settings;
 
@@ -97,4 +98,18 @@ pub fn refusal_by_body(arguments: TokenStream, item: TokenStream) -> TokenStream
 #[proc_macro_attribute]
 pub fn routing_by_body(arguments: TokenStream, item: TokenStream) -> TokenStream {
     contract::expand(Contract::RoutingByBody, arguments, item)
+}
+
+/// Makes a component that sees finished exchanges: of a function from `&[Exchange]` (and `&Settings`), or of an
+/// `impl Observe`.
+#[proc_macro_attribute]
+pub fn observe(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    background::expand(background::Contract::Observe, arguments, item)
+}
+
+/// Makes a component that is called by the clock: of a function without parameters or from `&Settings`, or of an
+/// `impl Tick`.
+#[proc_macro_attribute]
+pub fn tick(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    background::expand(background::Contract::Tick, arguments, item)
 }

@@ -3,8 +3,10 @@
 pub(crate) mod authentication;
 pub(crate) mod by_body;
 pub(crate) mod gate;
+pub(crate) mod observe;
 pub(crate) mod rate_limiting;
 pub(crate) mod routing;
+pub(crate) mod tick;
 pub(crate) mod transformation;
 
 use std::time::Duration;

@@ -3,20 +3,26 @@
 
 pub mod clock;
 pub mod crypto;
+pub mod data;
 pub mod fetch;
 pub mod log;
 pub mod metrics;
+pub mod password;
 pub mod random;
 pub mod store;
 
 /// The implementation of the imports, chosen here.
 mod backend {
     #[cfg(target_family = "wasm")]
+    pub(super) use crate::bindings::additions::witgate::plugin0_2_0::crypto as crypto_additions;
+    #[cfg(all(target_family = "wasm", not(feature = "test")))]
+    pub(super) use crate::bindings::additions::witgate::plugin0_2_0::{data, password};
+    #[cfg(target_family = "wasm")]
     pub(super) use crate::bindings::host::witgate::plugin::crypto;
     #[cfg(all(target_family = "wasm", not(feature = "test")))]
     pub(super) use crate::bindings::host::witgate::plugin::{fetch, log, metrics, store};
     #[cfg(not(target_family = "wasm"))]
-    pub(super) use crate::test::crypto;
+    pub(super) use crate::test::{crypto, crypto_additions};
     #[cfg(any(not(target_family = "wasm"), feature = "test"))]
-    pub(super) use crate::test::{fetch, log, metrics, store};
+    pub(super) use crate::test::{data, fetch, log, metrics, password, store};
 }

@@ -27,6 +27,8 @@ pub(super) struct State {
     pub(super) store_fails: Option<crate::imports::store::Error>,
     pub(super) upstreams: BTreeMap<String, Upstream>,
     pub(super) sent: Vec<OutboundRequest>,
+    pub(super) data: BTreeMap<String, Vec<u8>>,
+    pub(super) passwords: BTreeMap<String, String>,
 }
 
 impl Default for State {
@@ -41,6 +43,8 @@ impl Default for State {
             store_fails: None,
             upstreams: BTreeMap::new(),
             sent: Vec::new(),
+            data: BTreeMap::new(),
+            passwords: BTreeMap::new(),
         }
     }
 }
@@ -85,6 +89,16 @@ impl Gateway {
         answer: impl FnMut(&OutboundRequest) -> Result<InboundResponse, Error> + 'static,
     ) {
         with_state(|state| state.upstreams.insert(name.into(), Box::new(answer)));
+    }
+
+    /// Grants a file with these contents. Others are not granted.
+    pub fn data(&self, name: impl Into<String>, contents: impl Into<Vec<u8>>) {
+        with_state(|state| state.data.insert(name.into(), contents.into()));
+    }
+
+    /// Says which password a stored hash is of. Natively, hashes are not computed, and all others are of an unknown form.
+    pub fn password(&self, hash: impl Into<String>, password: impl Into<String>) {
+        with_state(|state| state.passwords.insert(hash.into(), password.into()));
     }
 
     /// The requests that were fetched so far, in order.

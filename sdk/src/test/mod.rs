@@ -25,9 +25,13 @@ mod parts;
 
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod crypto;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod crypto_additions;
+pub(crate) mod data;
 pub(crate) mod fetch;
 pub(crate) mod log;
 pub(crate) mod metrics;
+pub(crate) mod password;
 pub(crate) mod store;
 
 use crate::plugin::{self, Plugin, SettingsProblem};

@@ -46,6 +46,8 @@ pub struct Binding {
     pub budget: Budget,
     /// How many instances there are.
     pub instances: Instances,
+    /// Time between the end of a call of `tick` and the next one.
+    pub tick: Duration,
     /// When it is put in quarantine; `None`: never.
     pub quarantine: Option<Quarantine>,
     /// When a new version is reverted.
@@ -80,6 +82,10 @@ pub struct Grants {
     pub fetch: Option<Vec<String>>,
     /// Spaces of the store. `None` and empty: as for `fetch`.
     pub store: Option<Vec<String>>,
+    /// Files of `[data]` that may be read. `None` and empty: as for `fetch`.
+    pub data: Option<Vec<String>>,
+    /// Request headers that `observe` sees, in lower case.
+    pub headers: Vec<String>,
     /// Upstreams the routing contract may choose.
     pub route_to: Vec<String>,
     /// Names of the credentials that it may see; headers in lower case.

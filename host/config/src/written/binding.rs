@@ -14,7 +14,7 @@ use super::when::{self, RequestConditions};
 use super::{Scope, Section};
 use crate::model;
 use crate::pointer::{child, segments};
-use crate::scalar::{Duration, Name, Size, Text};
+use crate::scalar::{Duration, HeaderName, Name, Size, Text};
 use crate::settings::Settings;
 
 /// A plugin with settings, rights and budgets.
@@ -51,6 +51,9 @@ pub(crate) struct Binding {
     budget: Budget,
     /// How many instances there are.
     instances: Instances,
+    /// For a plugin that exports `tick`: the time between the end of a call and the next one, at least 100 ms. The first
+    /// call is made when the binding goes into service.
+    tick: Text<Duration>,
     /// When the binding is put in quarantine, or `"off"`: never.
     quarantine: Quarantine,
     /// When a new version of the plugin is reverted.
@@ -70,6 +73,7 @@ impl Default for Binding {
             unless: None,
             budget: Budget::default(),
             instances: Instances::default(),
+            tick: Text::of("1m"),
             quarantine: Quarantine::default(),
             revert: Revert::default(),
         }
@@ -86,6 +90,12 @@ struct Grants {
     /// Spaces of the store. Without this key, a plugin that imports `store` is refused; with an empty list it is
     /// loaded and every use is denied.
     store: Option<Vec<Text<Name>>>,
+    /// Files of `[data]` that may be read. Without this key, a plugin that imports `data` is refused; with an empty
+    /// list it is loaded and every use is denied.
+    data: Option<Vec<String>>,
+    /// Request headers whose values a plugin that exports `observe` sees. Whoever lists `authorization` or `cookie`
+    /// passes credentials to it.
+    headers: Vec<Text<HeaderName>>,
     /// Upstreams that a routing plugin may choose.
     route_to: Vec<String>,
     /// Credentials that the plugin may see, by the names of headers and query parameters. Where `credentials` applies,
@@ -218,11 +228,23 @@ impl Section for Binding {
             unless: when::meant(self.unless, &child(at, "unless"), scope),
             budget: self.budget.meant(&child(at, "budget"), scope),
             instances: self.instances.meant(&child(at, "instances"), scope),
+            tick: checked_tick(at, self.tick.value.0, scope),
             quarantine: self.quarantine.meant(&child(at, "quarantine"), scope),
             revert: self.revert.meant(&child(at, "revert"), scope),
         })
     }
 }
+
+/// The interval of `tick`, which must not be so short that a thread has nothing else to do.
+fn checked_tick(at: &str, interval: std::time::Duration, scope: &mut Scope) -> std::time::Duration {
+    if interval < SHORTEST_TICK {
+        scope.report(&child(at, "tick"), "`tick` must be at least 100ms", None);
+    }
+    interval
+}
+
+/// The shortest interval of `tick`.
+const SHORTEST_TICK: std::time::Duration = std::time::Duration::from_millis(100);
 
 impl Grants {
     fn meant(self, listed: Option<&model::Credentials>, at: &str, scope: &mut Scope) -> model::Grants {
@@ -234,7 +256,12 @@ impl Grants {
                 scope.check_upstream(&format!("{at}/{key}/{index}"), name);
             }
         }
+        for (index, name) in self.data.iter().flatten().enumerate() {
+            scope.check_data(&format!("{at}/data/{index}"), name);
+        }
         model::Grants {
+            data: self.data,
+            headers: self.headers.into_iter().map(|name| name.value.0).collect(),
             fetch: self.fetch,
             store: self.store.map(|spaces| spaces.into_iter().map(|space| space.value.0).collect()),
             route_to: self.route_to,
@@ -307,4 +334,32 @@ pub(crate) fn all(scope: &mut Scope) -> BTreeMap<String, model::Binding> {
         }
     }
     bindings
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::parse_str;
+
+    const PLUGIN: &str = "[plugins.p]\n[bindings.p]\n";
+
+    #[test]
+    fn tick_and_the_headers_of_observe_have_defaults_and_are_checked() {
+        let parsed = |more: &str| parse_str(&format!("{PLUGIN}{more}")).map(|loaded| loaded.config);
+        let binding = parsed("").unwrap().bindings.remove("p").unwrap();
+        assert_eq!((binding.tick, binding.grants.headers), (Duration::from_secs(60), Vec::new()));
+        let written = parsed("tick = \"100ms\"\ngrants.headers = [\"User-Agent\", \"x-a\"]\n").unwrap();
+        let binding = &written.bindings["p"];
+        assert_eq!(binding.tick, Duration::from_millis(100));
+        assert_eq!(binding.grants.headers, ["user-agent", "x-a"]);
+        for (wrong, expected) in [
+            ("tick = \"99ms\"\n", "`tick` must be at least 100ms"),
+            ("tick = \"0s\"\n", "`tick` must be at least 100ms"),
+            ("grants.headers = [\"no header\"]\n", "a header name"),
+        ] {
+            let Err(failure) = parsed(wrong) else { panic!("{wrong} is refused") };
+            assert!(failure.render(false).contains(expected), "{wrong}: {}", failure.render(false));
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod binding;
 mod compile;
 mod condition;
 mod credentials;
+mod data;
 mod filter;
 mod gateway;
 mod limits;
@@ -71,6 +72,9 @@ pub(crate) struct Written {
     /// [Keep state](../state.md). A reload keeps the contents of a state as long as its settings are equal.
     #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
     state: BTreeMap<String, state::State>,
+    /// Read-only files for plugins, by name. A binding may read those that its `grants.data` lists.
+    #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
+    data: BTreeMap<String, data::Data>,
 }
 
 /// A table as written, which can be converted to the model.
@@ -180,6 +184,7 @@ pub(crate) fn meant(scope: &mut Scope) -> Option<Config> {
     let plugins = scope.table::<plugin::Plugin>("plugins");
     let bindings = binding::all(scope);
     let state = scope.table::<state::State>("state");
+    let data = scope.table::<data::Data>("data");
     Some(Config {
         gateway: gateway?,
         admin: admin?,
@@ -190,5 +195,6 @@ pub(crate) fn meant(scope: &mut Scope) -> Option<Config> {
         plugins,
         bindings,
         state,
+        data,
     })
 }

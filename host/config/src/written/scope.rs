@@ -150,6 +150,15 @@ impl<'d> Scope<'d> {
         self.check_name(at, "state", name, &known, format!("declare it: [state.{name}]"));
     }
 
+    /// Checks that a data file of that name is declared.
+    pub(crate) fn check_data(&mut self, at: &str, name: &str) {
+        let known: Vec<&str> = self.names("data").collect();
+        if self.broken.iter().any(|broken| broken == "/data") {
+            return;
+        }
+        self.check_name(at, "data file", name, &known, format!("declare it: [data.{name}]"));
+    }
+
     /// Checks the names in a `plugins` list: bindings, or plugins, which are then bound with default settings.
     pub(crate) fn check_bindings(&mut self, at: &str, names: &[String]) {
         let bindings: Vec<&str> = self.names("bindings").collect();

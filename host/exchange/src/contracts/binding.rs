@@ -6,7 +6,7 @@ use std::time::Duration;
 use witgate_config::model::OnFailure;
 
 use super::{
-    Authentication, AuthenticationByBody, Gate, Interest, RateLimiting, RefusalByBody, Routing,
+    Authentication, AuthenticationByBody, Gate, Interest, Observer, RateLimiting, RefusalByBody, Routing,
     RoutingByBody, Transformation,
 };
 use crate::credentials::Credentials;
@@ -107,6 +107,17 @@ pub trait Binding: Send + Sync {
     fn transformation(self: Arc<Self>) -> Option<Arc<dyn Transformation>> {
         None
     }
+
+    /// Which contracts it serves that no request in progress calls: `observe` and `tick`.
+    fn background(&self) -> Contracts {
+        Contracts::default()
+    }
+
+    /// The contract `observe`, if the binding serves it. It observes for as long as somebody keeps what is returned, and what is
+    /// queued then is still passed to the binding.
+    fn observer(self: Arc<Self>) -> Option<Arc<dyn Observer>> {
+        None
+    }
 }
 
 /// Which contracts a binding serves, or a component exports.
@@ -121,6 +132,8 @@ pub struct Contracts {
     pub routing: bool,
     pub routing_by_body: bool,
     pub transformation: bool,
+    pub observe: bool,
+    pub tick: bool,
 }
 
 impl Contracts {
@@ -136,6 +149,7 @@ impl Contracts {
             routing: binding().routing().is_some(),
             routing_by_body: binding().routing_by_body().is_some(),
             transformation: binding().transformation().is_some(),
+            ..binding().background()
         }
     }
 
@@ -150,6 +164,12 @@ impl Contracts {
         self.authentication || self.authentication_by_body
     }
 
+    /// Whether it serves one that is called for requests in progress.
+    pub fn serves_requests(self) -> bool {
+        let others = Contracts { observe: self.observe, tick: self.tick, ..Contracts::default() };
+        self != others
+    }
+
     /// Their names in the WIT package, in the order of the pipeline.
     pub fn names(self) -> Vec<&'static str> {
         let all = [
@@ -161,6 +181,8 @@ impl Contracts {
             ("routing", self.routing),
             ("routing-by-body", self.routing_by_body),
             ("transformation", self.transformation),
+            ("observe", self.observe),
+            ("tick", self.tick),
         ];
         all.into_iter().filter_map(|(name, served)| served.then_some(name)).collect()
     }

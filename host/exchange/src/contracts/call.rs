@@ -48,11 +48,13 @@ pub enum Phase {
     RequestBody,
     Response,
     ResponseBody,
+    Observe,
+    Tick,
 }
 
 impl Phase {
     /// Every phase, each at the index `phase as usize`.
-    pub const ALL: [Phase; 11] = [
+    pub const ALL: [Phase; 13] = [
         Phase::Gate,
         Phase::Authentication,
         Phase::AuthenticationByBody,
@@ -64,6 +66,8 @@ impl Phase {
         Phase::RequestBody,
         Phase::Response,
         Phase::ResponseBody,
+        Phase::Observe,
+        Phase::Tick,
     ];
 
     /// The name in metrics and logs.
@@ -80,6 +84,8 @@ impl Phase {
             Phase::RequestBody => "request-body",
             Phase::Response => "response",
             Phase::ResponseBody => "response-body",
+            Phase::Observe => "observe",
+            Phase::Tick => "tick",
         }
     }
 

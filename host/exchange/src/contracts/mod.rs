@@ -8,6 +8,7 @@
 //! | `rate_limiting` | [`RateLimiting`]: which buckets a request draws on |
 //! | `routing` | [`Routing`]: where a request goes |
 //! | `transformation` | [`Transformation`]: changes to heads and bodies of requests and responses |
+//! | `observe` | [`Observer`]: what became of finished requests |
 //! | `by_body` | [`AuthenticationByBody`], [`RefusalByBody`], [`RoutingByBody`]: decisions on the body of a request |
 //! | `call` | [`Call`], [`CallFailure`], [`Phase`]: the inputs of every call, and how it may fail |
 //! | `interest` | [`Interest`]: what a binding declares to look at |
@@ -36,6 +37,7 @@ mod gate;
 mod interest;
 mod maybe_ready;
 mod message;
+mod observe;
 mod rate;
 mod rate_limiting;
 mod routing;
@@ -55,6 +57,7 @@ pub use gate::Gate;
 pub use interest::{BodyAccess, Function, INPUTS, Input, Interest};
 pub use maybe_ready::MaybeReady;
 pub use message::{ComposedHeader, Header, HeaderChange, LocalResponse, ResponseHead};
+pub use observe::Observer;
 pub use rate_limiting::{Bucket, RateLimiting};
 pub use routing::{Destination, Routing};
 pub use transformation::{

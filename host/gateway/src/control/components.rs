@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use witgate_config::model::LogLevel;
 use witgate_config::{Config, Problem, Problems, model};
-use witgate_exchange::contracts::Contracts;
+use witgate_exchange::contracts::{Contracts, Fetch};
 use witgate_telemetry::Telemetry;
 use witgate_wasm::{
-    BindingRequest, Calls, Compiling, Component, INSTANCES, Inspection, Journal, Loaded, OnRevert, Reason,
-    Refusal, Runtime, RuntimeOptions,
+    BindingRequest, Calls, Compiling, Component, CurrentUpstreams, INSTANCES, Inspection, Journal, Loaded,
+    OnRevert, Reason, Refusal, Runtime, RuntimeOptions,
 };
 
 use super::handle::Handle;
@@ -58,6 +59,7 @@ impl Components {
             cache: config.gateway.cache_folder.clone(),
             compiling: Compiling::in_own_binary(),
             on_revert: on_revert(handle.clone()),
+            upstreams: upstreams(handle.clone()),
         };
         let telemetry = Arc::clone(telemetry);
         let make = move || {
@@ -95,6 +97,14 @@ impl Components {
         runtime.inspect(bytes)
     }
 
+    /// Blocks until bindings that observe were told of every exchange that has ended; only for the end of the process. False:
+    /// the time ran out.
+    pub(crate) fn flush(&self, time: Duration) -> bool {
+        // If no runtime was made, nothing observes.
+        let made = LazyLock::get(&self.runtime).and_then(|made| made.as_ref().ok());
+        made.is_none_or(|runtime| runtime.flush(time))
+    }
+
     /// Keeps a component from which no binding could be made. Others are kept by the versions in service.
     fn keep_if_unfit(&self, component: &Component, fits: bool) {
         let digest = component.inspection().digest;
@@ -107,6 +117,11 @@ impl Components {
             }
         }
     }
+}
+
+/// The upstreams in service.
+fn upstreams(handle: Option<Handle>) -> CurrentUpstreams {
+    Arc::new(move || Some(handle.as_ref()?.snapshot()? as Arc<dyn Fetch>))
 }
 
 /// Requests a revert. Called on the data path, so it does not wait.
@@ -161,8 +176,9 @@ impl Loader for Components {
 
     fn prepare(&self, component: &Component, asked: &WantedBinding<'_>) -> Result<Prepared, Refused> {
         let store = asked.state.store(&asked.binding.plugin, asked.plugin.store_bytes);
-        let request =
-            BindingRequest { name: asked.name, binding: asked.binding, plugin: asked.plugin, store };
+        let (name, binding, plugin) = (asked.name, asked.binding, asked.plugin);
+        let (data, secrets) = (&asked.data, asked.secrets);
+        let request = BindingRequest { name, binding, plugin, store, data, secrets };
         let prepared = self.runtime().and_then(|runtime| runtime.prepare(component, &request));
         self.keep_if_unfit(component, prepared.is_ok());
         match prepared {
@@ -192,6 +208,10 @@ impl Conduct for Loaded {
 
     fn is_good(&self) -> bool {
         Loaded::is_good(self)
+    }
+
+    fn in_service(self: Arc<Self>, is_in_service: bool) {
+        Loaded::in_service(&self, is_in_service);
     }
 }
 

@@ -14,6 +14,9 @@ use crate::process::{self, Notice};
 /// Time for the last log lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
+/// Time for bindings that observe to be told of the last exchanges.
+const LAST_EXCHANGES: Duration = Duration::from_secs(2);
+
 impl Control {
     /// Drains the gateway. `/readyz` already fails; after `drain_delay`, in which load balancers notice that, no
     /// connection is accepted any more except by listeners that drain last; requests in flight then have
@@ -29,13 +32,16 @@ impl Control {
         let gateway = self.in_service.config.gateway.clone();
         self.go_on(gateway.drain_delay);
         let socket = self.in_service.config.admin.socket.clone();
-        let Control { data_plane, telemetry, messages, .. } = self;
+        let Control { data_plane, telemetry, messages, library, .. } = self;
         // Dropping the messages tells everyone who still waits for a result.
         drop(messages);
         let cut = data_plane.drain(gateway.drain_timeout);
         if let Some(socket) = socket {
             // A stale socket does no harm; the next start replaces it.
             let _ = std::fs::remove_file(socket);
+        }
+        if !library.loader().flush(LAST_EXCHANGES) {
+            telemetry.log(LogLevel::Warn, "plugins were not told of every exchange that has ended", &[]);
         }
         let level = if cut == 0 { LogLevel::Info } else { LogLevel::Error };
         telemetry.log(level, "drained", &[("cut", &cut)]);

@@ -245,6 +245,11 @@ impl Handle {
         self.shared.snapshot.store(Some(snapshot));
     }
 
+    /// The snapshot in service; `None` before the first.
+    pub(super) fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.shared.snapshot.load_full()
+    }
+
     /// The state of the upstreams of the snapshot in service, by name.
     pub(crate) fn upstreams(&self) -> Vec<UpstreamStatus> {
         self.shared

@@ -17,8 +17,9 @@ use witgate_config::model::{self, Start};
 use witgate_config::{Config, Problem, Problems};
 use witgate_exchange::contracts::state::State;
 use witgate_exchange::contracts::{Binding, Contracts};
-use witgate_wasm::Calls;
+use witgate_wasm::{Calls, Data};
 
+use super::data::DataFiles;
 use super::standin::Standin;
 use super::states::States;
 use super::status::{BindingState, BindingStatus};
@@ -87,6 +88,9 @@ pub(crate) trait Conduct: Send + Sync {
     /// its latest calls, if any, succeeded; if it is still on trial, it had successful calls and failed no more
     /// often than the previous version.
     fn is_good(&self) -> bool;
+
+    /// Whether it is in service from now on: whatever it does by the clock, it does only then.
+    fn in_service(self: Arc<Self>, is_in_service: bool);
 }
 
 /// A binding as a configuration describes it.
@@ -103,6 +107,10 @@ pub(crate) struct WantedBinding<'c> {
     key: &'static str,
     /// The state that holds the plugin's store.
     pub(crate) state: &'c Arc<dyn State>,
+    /// The contents of the files that it may read, by their names.
+    pub(crate) data: BTreeMap<String, Arc<Data>>,
+    /// The secrets of the fleet.
+    pub(crate) secrets: &'c [model::Secret],
     /// Whether a stand-in may replace it.
     start: Start,
 }
@@ -114,6 +122,8 @@ pub(crate) struct Plan<'c> {
     pub(crate) config: &'c Config,
     /// Where the stores of plugins are kept.
     pub(crate) states: &'c States,
+    /// The files for plugins.
+    pub(crate) data: &'c DataFiles,
 }
 
 /// Why a component cannot serve a binding.
@@ -232,7 +242,22 @@ impl<L: Loader> Library<L> {
 
     /// Keeps a draft, which is now in service.
     pub(crate) fn keep(&mut self, draft: Draft<L::Component>) {
-        self.bindings = draft.bindings;
+        let before = std::mem::replace(&mut self.bindings, draft.bindings);
+        let conduct = |versions: &BindingVersions<L::Component>| {
+            versions.current.as_ref().map(|version| Arc::clone(&version.conduct))
+        };
+        let now: Vec<Arc<dyn Conduct>> = self.bindings.values().filter_map(conduct).collect();
+        for replaced in before.values().filter_map(conduct) {
+            if !now.iter().any(|conduct| Arc::ptr_eq(conduct, &replaced)) {
+                replaced.in_service(false);
+            }
+        }
+        now.into_iter().for_each(|conduct| conduct.in_service(true));
+    }
+
+    /// What makes its plugins.
+    pub(crate) fn loader(&self) -> &L {
+        &self.loader
     }
 
     /// Whether this version of a binding is in service and has a previous version.
@@ -274,7 +299,7 @@ impl<L: Loader> Library<L> {
         if let Some((held, current)) =
             held.filter(|held| !force && candidate.digest == Some(held.digest)).zip(current)
         {
-            let version = self.version(asked, current.digest, &current.component, Some(current))?;
+            let version = self.last_good(asked, current)?;
             let reason = Some(held.reason.clone());
             return Ok(BindingVersions::of(asked, before, version, held.state, reason, Some(held.clone())));
         }
@@ -288,8 +313,11 @@ impl<L: Loader> Library<L> {
         };
         let same_plugin = before.is_some_and(|versions| versions.plugin == asked.binding.plugin);
         match (current, refused) {
-            (Some(current), refused) if same_plugin && Some(current.digest) != candidate.digest => {
-                let version = self.version(asked, current.digest, &current.component, Some(current))?;
+            (Some(current), refused)
+                if same_plugin
+                    && (Some(current.digest) != candidate.digest || current.is_for_all_but_data(asked)) =>
+            {
+                let version = self.last_good(asked, current)?;
                 Ok(BindingVersions::of(
                     asked,
                     before,
@@ -323,6 +351,19 @@ impl<L: Loader> Library<L> {
             return String::new();
         }
         format!("; it asks for more than the version in service: {}", more.join(", "))
+    }
+
+    /// The version in service with what the configuration says now. If the new contents of a file are all that it refuses, it
+    /// keeps those with which it serves.
+    fn last_good(
+        &self,
+        asked: &WantedBinding<'_>,
+        current: &Version<L::Component>,
+    ) -> Result<Version<L::Component>, Refused> {
+        match self.version(asked, current.digest, &current.component, Some(current)) {
+            Err(_) if current.is_for_all_but_data(asked) => Ok(current.clone()),
+            version => version,
+        }
     }
 
     fn version_on_disk(
@@ -360,6 +401,8 @@ impl<L: Loader> Library<L> {
             store_bytes: asked.plugin.store_bytes,
             unstable: asked.plugin.unstable,
             state: Arc::clone(asked.state),
+            data: asked.data.clone(),
+            secrets: asked.secrets.to_vec(),
         })
     }
 }

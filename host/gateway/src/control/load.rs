@@ -12,6 +12,7 @@ use witgate_proxy::listener::ListenerTls;
 use witgate_proxy::snapshot::{Services, Snapshot};
 
 use super::components::Components;
+use super::data::{self, DataFiles};
 use super::emptied::{self, Written};
 use super::handle::{Handle, Message};
 use super::library::{self, Draft, Library, Loader, Plan};
@@ -50,6 +51,8 @@ pub(super) struct InService {
     pub(super) written: Arc<Written>,
     /// Where counters and stores are kept.
     pub(super) states: States,
+    /// The files for plugins.
+    pub(super) data: DataFiles,
 }
 
 /// The result of a load.
@@ -140,15 +143,15 @@ impl Job {
         if !problems.is_empty() {
             return Err(reading.refusal(Exit::Config, problems));
         }
-        let built = build(&self.library, &reading, &self.force, &before.states, Some(&self.snapshot))?;
-        let Built { draft, snapshot, states } = built;
+        let before = Before { states: &before.states, data: &before.data, snapshot: Some(&self.snapshot) };
+        let Built { draft, snapshot, states, data } = build(&self.library, &reading, &self.force, before)?;
         let next = if self.changes_nothing(&reading, &draft) {
             Next::Same
         } else {
             Next::New(Arc::new(snapshot), preflight::check(&reading)?)
         };
         let undeclared = reading.undeclared();
-        let in_service = InService::of(&reading, states);
+        let in_service = InService::of(&reading, states, data);
         Ok(Ready { reading, in_service, draft, next, undeclared })
     }
 
@@ -159,27 +162,30 @@ impl Job {
         let same_plugins = plugins.len() == before.len()
             && plugins.iter().zip(before).all(|((_, new), (_, old))| Arc::ptr_eq(new, old));
         let config = &reading.config;
-        let plugin_files = library::source::watched(config);
+        // What changes in these files shows in the plugins.
+        let mut of_plugins = library::source::watched(config);
+        of_plugins.extend(data::watched(config));
         same_plugins
             && **config == *self.in_service.config
-            && reading.fingerprint.agrees(&self.in_service.fingerprint, &plugin_files)
+            && reading.fingerprint.agrees(&self.in_service.fingerprint, &of_plugins)
     }
 }
 
 impl InService {
     /// What a version is built from.
-    pub(super) fn of(reading: &ConfigReading, states: States) -> InService {
+    pub(super) fn of(reading: &ConfigReading, states: States, data: DataFiles) -> InService {
         InService {
             config: reading.config.clone(),
             fingerprint: reading.fingerprint.clone(),
             written: Arc::new(Written::of(reading)),
             states,
+            data,
         }
     }
 
     /// What a draft is made for whose plugins serve in this version.
     pub(super) fn plan(&self) -> Plan<'_> {
-        Plan { config: &self.config, states: &self.states }
+        Plan { config: &self.config, states: &self.states, data: &self.data }
     }
 }
 
@@ -188,10 +194,19 @@ pub(super) struct Built {
     pub(super) draft: PluginDraft,
     pub(super) snapshot: Snapshot,
     pub(super) states: States,
+    pub(super) data: DataFiles,
 }
 
-/// Drafts the plugins and builds the snapshot. What must survive a reload is taken from `states` and from the previous
-/// snapshot.
+/// What of the version in service must survive a reload.
+#[derive(Clone, Copy)]
+pub(super) struct Before<'b> {
+    pub(super) states: &'b States,
+    pub(super) data: &'b DataFiles,
+    /// `None`: there is no version in service.
+    pub(super) snapshot: Option<&'b Snapshot>,
+}
+
+/// Drafts the plugins and builds the snapshot.
 ///
 /// # Errors
 /// All problems at once: the snapshot is built even if plugins were refused.
@@ -199,17 +214,18 @@ pub(super) fn build(
     library: &Library<Components>,
     reading: &ConfigReading,
     force: &Force,
-    states: &States,
-    previous: Option<&Snapshot>,
+    before: Before<'_>,
 ) -> Result<Built, Refusal> {
     let config = &reading.config;
-    let (states, mut problems) = states.next(config);
-    let draft = library.draft(Plan { config, states: &states }, force);
+    let (states, mut problems) = before.states.next(config);
+    let (data, more) = before.data.next(config, &reading.fingerprint);
+    problems.extend(more);
+    let draft = library.draft(Plan { config, states: &states, data: &data }, force);
     let plugins = draft.as_ref().map_or_else(|_| library::stand_ins(config), Draft::plugins);
     let services = Services { plugins, counter: states.counter(&config.gateway) };
-    let snapshot = Snapshot::build(config.clone(), services, previous);
+    let snapshot = Snapshot::build(config.clone(), services, before.snapshot);
     match (draft, snapshot) {
-        (Ok(draft), Ok(snapshot)) if problems.is_empty() => Ok(Built { draft, snapshot, states }),
+        (Ok(draft), Ok(snapshot)) if problems.is_empty() => Ok(Built { draft, snapshot, states, data }),
         (draft, snapshot) => {
             let objections = draft.err().unwrap_or_default();
             problems.extend(objections.configuration);

@@ -7,6 +7,7 @@
 //! ([`wanted`]); draining, reverts and rollbacks ([`put_back`]) wait for neither.
 
 mod components;
+mod data;
 mod drain;
 mod emptied;
 pub(crate) mod handle;
@@ -38,10 +39,11 @@ use crate::exit::{Exit, ExitResult, Failure};
 use crate::process::{self, Notice};
 use crate::watch::FileWatch;
 use components::Components;
+use data::DataFiles;
 use handle::{Handle, Message, Request};
 use library::Library;
 use library::source::{Fetches, SOURCES, SourceKind};
-use load::{Finished, InService, Job, LoadThread, Next, PluginDraft, Ready};
+use load::{Before, Finished, InService, Job, LoadThread, Next, PluginDraft, Ready};
 use put_back::PutBack;
 use source::{ChangeProblem, ConfigReading, Refusal, Source};
 use states::States;
@@ -94,7 +96,9 @@ pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
     let telemetry = Telemetry::new();
     let components = Components::new(&reading.config, &telemetry, None);
     let library = Library::new(components, SOURCES, Fetches::new(|_| {}));
-    let built = load::build(&library, &reading, &Force::default(), &States::for_checking(), None)?;
+    let (states, data) = (States::for_checking(), DataFiles::default());
+    let before = Before { states: &states, data: &data, snapshot: None };
+    let built = load::build(&library, &reading, &Force::default(), before)?;
     preflight::check(&reading)?;
     Ok(Built { snapshot: built.snapshot, reservations: built.draft.reservations(), telemetry })
 }
@@ -152,8 +156,10 @@ impl Control {
             let _ = late.reload(format!("{source} has answered late"), false, None);
         });
         let mut library = Library::new(components, sources, fetches);
-        let load::Built { draft, snapshot, states } =
-            load::build(&library, &reading, &Force::default(), &States::default(), None)?;
+        let (states, data) = (States::default(), DataFiles::default());
+        let before = Before { states: &states, data: &data, snapshot: None };
+        let load::Built { draft, snapshot, states, data } =
+            load::build(&library, &reading, &Force::default(), before)?;
         preflight::check(&reading)?;
         let admin_settings = Arc::new(reading.config.admin.clone());
         let sockets = AdminSockets::bind(&admin_settings, None, process::inherits_sockets())
@@ -180,7 +186,7 @@ impl Control {
             generation: 0,
             status,
             data_plane,
-            in_service: InService::of(&reading, states),
+            in_service: InService::of(&reading, states, data),
             admin,
             watch,
             loads,
@@ -301,7 +307,10 @@ impl Control {
     fn put_in_service(&mut self, ready: Ready) -> Result<Vec<ChangeProblem>, Refusal> {
         let Ready { reading, in_service, draft, next, undeclared } = ready;
         match next {
-            Next::Same => self.handle.follow(self.data_plane.snapshot()),
+            Next::Same => {
+                self.handle.follow(self.data_plane.snapshot());
+                self.in_service = in_service;
+            }
             Next::New(snapshot, tls) => {
                 let admin = Arc::new(reading.config.admin.clone());
                 let refused = |problems| reading.refusal(Exit::Failure, problems);
@@ -317,7 +326,8 @@ impl Control {
                 self.in_service = in_service;
             }
         }
-        let reservations = reading.reservations(draft.reservations());
+        let mut reservations = reading.reservations(draft.reservations());
+        reservations.extend(reading.data_reservations(&self.in_service.data));
         self.keep(draft);
         self.status.undeclared = undeclared;
         self.watch.watch(reading.watch, reading.fingerprint);

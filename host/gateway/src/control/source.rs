@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use witgate_config::{Config, Loaded, Problem, Problems, SourceMap};
 
+use super::data::{self, DataFiles};
 use super::library;
 use crate::exit::{Exit, Failure};
 use crate::watch::{CONFIGURATION, Fingerprint, WatchList};
@@ -135,6 +136,7 @@ impl ConfigReading {
         let source = path.map_or_else(|| Source::Made(config.clone()), |path| Source::Path(path.to_owned()));
         let mut watch = source.watch_list(&files);
         watch.files.extend(library::source::watched(&config));
+        watch.files.extend(data::watched(&config));
         watch.folders.insert(config.gateway.plugin_folder.clone(), "wasm");
         let fingerprint = look(&watch, &sources);
         ConfigReading { config, sources, watch, fingerprint, files }
@@ -159,6 +161,16 @@ impl ConfigReading {
             ChangeProblem { place: place(&self.sources, &problem), ..ChangeProblem::from(shortened(&told)) }
         };
         told.into_iter().map(trouble).collect()
+    }
+
+    /// Files of `[data]` whose last good contents are used, with the place where each is declared.
+    pub(crate) fn data_reservations(&self, told: &DataFiles) -> Vec<ChangeProblem> {
+        let trouble = |(name, told): (&str, &str)| {
+            let problem = Problem { key: format!("data.{name}"), ..Problem::default() };
+            let told = shortened(&format!("data file `{name}`: {told}"));
+            ChangeProblem { place: place(&self.sources, &problem), ..ChangeProblem::from(told) }
+        };
+        told.reservations().map(trouble).collect()
     }
 
     /// A refusal with problems that were found after the configuration was read.

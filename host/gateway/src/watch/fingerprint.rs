@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -153,6 +154,11 @@ impl Fingerprint {
         identity(self).zip(identity(before)).is_some_and(|(now, before)| now != before)
     }
 
+    /// The digest of a file; `None` if it is not listed, could not be read, or is larger than anything that is loaded.
+    pub(crate) fn digest(&self, file: &Path) -> Option<[u8; 32]> {
+        self.files.get(file)?.digest
+    }
+
     /// Whether a file existed and was empty.
     pub(crate) fn is_empty(&self, file: &Path) -> bool {
         let nothing: [u8; 32] = Sha256::digest(b"").into();
@@ -175,13 +181,17 @@ fn look(file: &Path, before: Option<&Look>) -> Look {
     let metadata = metadata(file);
     match before {
         Some(before) if metadata.is_some() && before.metadata == metadata => before.clone(),
-        _ => Look { metadata, digest: read(file).map(|content| Sha256::digest(content).into()) },
+        _ => Look { metadata, digest: digest(file) },
     }
 }
 
-/// The contents of a file; `None` if it is not a regular file or is larger than anything that is loaded.
-fn read(path: &Path) -> Option<Vec<u8>> {
-    file::read(path, file::PLUGIN).ok()
+/// The digest of a file's contents, which are never in memory as a whole; `None` if it is not a regular file or is larger
+/// than anything that is loaded.
+fn digest(path: &Path) -> Option<[u8; 32]> {
+    let mut content = file::open(path).ok()?.take(file::DATA + 1);
+    let mut hasher = Sha256::new();
+    let read = std::io::copy(&mut content, &mut hasher).ok()?;
+    (read <= file::DATA).then(|| hasher.finalize().into())
 }
 
 /// Names of the files with an extension in a folder; empty if there is no such folder.

@@ -187,6 +187,9 @@ impl Route {
         self.routing.extend(binding().routing());
         self.routing_by_body.extend(binding().routing_by_body());
         self.transformation.extend(binding().transformation());
+        if let (Some(observer), Some(series)) = (binding().observer(), Arc::get_mut(&mut self.series)) {
+            series.observed_by(observer);
+        }
     }
 
     /// Gives the head the path with all its slashes, if this route distinguishes empty segments and its pattern matches

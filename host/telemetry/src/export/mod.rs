@@ -16,8 +16,8 @@ use prost::Message;
 use tokio::sync::mpsc;
 use witgate_config::model::Otlp;
 use witgate_exchange::trace::SpanSink;
+use witgate_exchange::log_entry::LogEntry;
 
-use crate::access::LogEntry;
 use crate::client_span::ClientNotes;
 use crate::in_service::Current;
 use crate::metrics::Counter;

@@ -8,8 +8,10 @@
 pub(crate) mod authentication;
 pub(crate) mod by_body;
 pub(crate) mod gate;
+pub(crate) mod observe;
 pub(crate) mod rate_limiting;
 pub(crate) mod routing;
+pub(crate) mod tick;
 pub(crate) mod transformation;
 
 use std::borrow::Cow;
@@ -35,6 +37,7 @@ use crate::instance::Instance;
 use crate::plugin::Loaded;
 use crate::pool::{Lease, NoInstance};
 use crate::quarantine::Admission;
+use crate::state::HostState;
 
 /// One call in progress: the permission of the quarantine to make it, and the instance that it runs in.
 pub(crate) struct Running<'a> {
@@ -67,8 +70,34 @@ impl<'a> Running<'a> {
         phase: Phase,
         given: CallInputs<'a>,
     ) -> Result<Self, CallFailure> {
-        let fetch = given.call.fetch;
         let sampled = given.call.head.trace.as_ref().is_some_and(|trace| trace.sampled);
+        Self::begin_with(binding, lease, (phase, sampled), given.call.fetch, |state, now| {
+            state.begin(now, Arc::clone(given.call.head), given.response);
+        })
+        .await
+    }
+
+    /// Takes an instance for a call that belongs to no request.
+    ///
+    /// # Errors
+    /// As [`Running::begin`].
+    pub(crate) async fn begin_in_background(
+        binding: &'a Loaded,
+        phase: Phase,
+        fetch: &'a dyn Fetch,
+    ) -> Result<Self, CallFailure> {
+        Self::begin_with(binding, None, (phase, false), fetch, HostState::begin_in_background).await
+    }
+
+    /// Takes an instance, unless the caller brings one, and has `prepare` begin the call in its state. `sampled`: whether
+    /// the cost of the call is measured for its span.
+    async fn begin_with(
+        binding: &'a Loaded,
+        lease: Option<Lease<'a>>,
+        (phase, sampled): (Phase, bool),
+        fetch: &'a dyn Fetch,
+        prepare: impl FnOnce(&mut HostState, Instant),
+    ) -> Result<Self, CallFailure> {
         let begun = turn::now();
         let Some(admission) = binding.quarantine.admit(begun) else {
             binding.not_called(CallFailure::Quarantined);
@@ -90,7 +119,7 @@ impl<'a> Running<'a> {
                 running.cost = sampled.then(|| CallCost { waited: now - begun, ..CallCost::default() });
                 let lease = running.lease.insert(lease);
                 let instance = lease.call()?;
-                instance.store.data_mut().begin(now, Arc::clone(given.call.head), given.response);
+                prepare(instance.store.data_mut(), now);
                 Ok(running)
             }
             Err(NoInstance { failure, burnt }) => {

@@ -2,6 +2,7 @@
 //!
 //! The caller of the guest runs the exchange: see [`super::mailbox`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,16 +44,17 @@ impl Host for HostState {
             self.rights.meter.grant_refused();
             return Ok(Err(Error::Denied));
         }
-        let Some(head) = self.head() else {
-            // During its set-up a plugin has no request and therefore no upstreams.
+        if !self.may_wait() {
+            // During its set-up a plugin has no core that could wait, and no upstreams.
             return Ok(Err(Error::Unavailable));
-        };
+        }
         // Whatever timeout the plugin sets, the fetch ends early enough for the plugin to return a result.
         let left = self.stopwatch.left_to_wait();
         let timeout = request.timeout.map_or(left, |own| left.min(Duration::from_millis(own)));
         let upstream = request.upstream.clone();
-        let trace = head.trace.clone();
-        let request = match outbound(request, head) {
+        let head = self.head();
+        let trace = head.and_then(|head| head.trace.clone());
+        let request = match outbound(request, head.map(Arc::as_ref)) {
             Ok(request) => request,
             Err(error) => return Ok(Err(error)),
         };
@@ -93,7 +95,7 @@ fn invalid(text: impl Into<String>) -> Error {
 }
 
 /// The request that is sent to the upstream.
-fn outbound(request: OutboundRequest, head: &RequestHead) -> Result<Request<Bytes>, Error> {
+fn outbound(request: OutboundRequest, head: Option<&RequestHead>) -> Result<Request<Bytes>, Error> {
     if !request.path.starts_with('/') {
         return Err(invalid("the path must begin with `/`"));
     }
@@ -120,7 +122,9 @@ fn outbound(request: OutboundRequest, head: &RequestHead) -> Result<Request<Byte
             headers.append(name, value);
         }
     }
-    pass_trace(head, headers);
+    if let Some(head) = head {
+        pass_trace(head, headers);
+    }
     Ok(outbound)
 }
 

@@ -1,10 +1,13 @@
 //! The interfaces that a guest may import, one file for each.
 
 pub(crate) mod crypto;
+mod crypto_additions;
+mod data;
 pub(crate) mod fetch;
 pub(crate) mod log;
 pub(crate) mod mailbox;
 pub(crate) mod metrics;
+mod password;
 pub(crate) mod request;
 pub(crate) mod store;
 pub(crate) mod wasi;
@@ -21,17 +24,27 @@ pub(crate) struct Waits {
     pub(crate) fetch: bool,
     /// `store`: without this, the store answers at once.
     pub(crate) store: bool,
+    /// `password`: without this, it has no verdicts.
+    pub(crate) password: bool,
 }
 
 impl Waits {
     /// Whether it may wait for anything.
     pub(crate) fn any(self) -> bool {
-        self.fetch || self.store
+        self.fetch || self.store || self.password
+    }
+
+    /// The index of such guests in a table of [`KINDS`].
+    fn index(self) -> usize {
+        usize::from(self.fetch) | usize::from(self.store) << 1 | usize::from(self.password) << 2
     }
 }
 
+/// Number of kinds of guests, by what they may wait for.
+const KINDS: usize = 8;
+
 /// Linkers for guests, by what these wait for.
-pub(crate) struct Linkers([[Linker<HostState>; 2]; 2]);
+pub(crate) struct Linkers(Vec<Linker<HostState>>);
 
 impl Linkers {
     /// Makes them.
@@ -39,16 +52,16 @@ impl Linkers {
     /// # Errors
     /// As [`linker`].
     pub(crate) fn new(engine: &wasmtime::Engine) -> wasmtime::Result<Linkers> {
-        let linker = |fetch, store| linker(engine, Waits { fetch, store });
-        Ok(Linkers([
-            [linker(false, false)?, linker(false, true)?],
-            [linker(true, false)?, linker(true, true)?],
-        ]))
+        let linker = |index: usize| {
+            let is = |bit: usize| index >> bit & 1 == 1;
+            linker(engine, Waits { fetch: is(0), store: is(1), password: is(2) })
+        };
+        Ok(Linkers((0..KINDS).map(linker).collect::<wasmtime::Result<_>>()?))
     }
 
     /// The one for such guests.
     pub(crate) fn of(&self, waits: Waits) -> &Linker<HostState> {
-        &self.0[usize::from(waits.fetch)][usize::from(waits.store)]
+        &self.0[waits.index()]
     }
 }
 
@@ -68,6 +81,9 @@ pub(crate) fn linker(engine: &wasmtime::Engine, waits: Waits) -> wasmtime::Resul
         fetch::add_denying_to_linker(&mut linker)?;
     }
     crypto::add_to_linker(&mut linker)?;
+    crypto_additions::add_to_linker(&mut linker)?;
+    data::add_to_linker(&mut linker)?;
+    password::add_to_linker(&mut linker, waits.password)?;
     wasi::add_to_linker(&mut linker)?;
     Ok(linker)
 }

@@ -179,7 +179,7 @@ where
         Ok(keys) => Arc::clone(keys),
         Err(error) => return Ok(Err(error)),
     };
-    if state.head().is_none() {
+    if !state.may_wait() {
         // While a plugin is set up, there is no core that could wait.
         return Ok(Err(Error::Unavailable));
     }

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use witgate_config::model::{LogLevel, OnFailure};
 use witgate_exchange::contracts::{
     Answer, Authentication, AuthenticationByBody, Binding, BodyContent, BodyResult, Bucket, Call,
-    CallFailure, CallResult, Decision, Destination, Gate, Interest, LocalResponse, Piece, PluginLimits,
-    Quarantined, RateLimiting, RefusalByBody, RequestOutcome, ResponseHead, ResponseOutcome, Routing,
-    RoutingByBody, Transformation,
+    CallFailure, CallResult, Contracts, Decision, Destination, Gate, Interest, LocalResponse, Observer,
+    Piece, PluginLimits, Quarantined, RateLimiting, RefusalByBody, RequestOutcome, ResponseHead,
+    ResponseOutcome, Routing, RoutingByBody, Transformation,
 };
 use witgate_exchange::credentials::Credentials;
 use witgate_exchange::turn;
@@ -108,6 +108,14 @@ impl Binding for Loaded {
 
     fn transformation(self: Arc<Self>) -> Option<Arc<dyn Transformation>> {
         self.contracts.transformation.then_some(self as _)
+    }
+
+    fn background(&self) -> Contracts {
+        Contracts { observe: self.contracts.observe, tick: self.contracts.tick, ..Contracts::default() }
+    }
+
+    fn observer(self: Arc<Self>) -> Option<Arc<dyn Observer>> {
+        if self.contracts.observe { self.background.observer(&self) } else { None }
     }
 }
 

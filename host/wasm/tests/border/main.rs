@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod additions;
+mod background;
 mod child;
 mod contracts;
 mod credentials;
 mod fetch;
+mod granted;
 mod imports;
 mod loading;
 mod misbehaving;

@@ -1,5 +1,6 @@
 //! A runtime with one binding, and requests for calls of it.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use witgate_config::model::LogLevel;
 use witgate_config::{Config, parse_str};
 use witgate_exchange::contracts::state::State;
 use witgate_exchange::contracts::{
-    Authentication as _, Bucket, Call, CallFailure, Decision, RateLimiting as _, RequestOutcome,
+    Authentication as _, Bucket, Call, CallFailure, Decision, Fetch, RateLimiting as _, RequestOutcome,
     ResponseHead, Transformation as _,
 };
 use witgate_exchange::head::{Client, RequestHead, Scheme};
@@ -19,7 +20,7 @@ use witgate_proxy::snapshot::Snapshot;
 use witgate_proxy::state::memory::Memory;
 use witgate_telemetry::Telemetry;
 use witgate_tests::guest;
-use witgate_wasm::{BindingRequest, Compiling, Journal, Loaded, Refusal, Runtime, RuntimeOptions};
+use witgate_wasm::{BindingRequest, Compiling, Data, Journal, Loaded, Refusal, Runtime, RuntimeOptions};
 
 /// A log whose lines nobody reads.
 struct Unread;
@@ -40,6 +41,10 @@ pub(crate) struct Scene {
     pub(crate) telemetry: Arc<Telemetry>,
     /// Where the plugin's keys are kept.
     pub(crate) state: Arc<dyn State>,
+    /// The files for plugins.
+    pub(crate) data: BTreeMap<String, Arc<Data>>,
+    /// Where calls that belong to no request fetch.
+    pub(crate) upstreams: Arc<Mutex<Arc<Snapshot>>>,
 }
 
 impl Scene {
@@ -55,16 +60,20 @@ impl Scene {
         let telemetry = Telemetry::new();
         let reverts: Arc<Mutex<Vec<u64>>> = Arc::default();
         let asked = Arc::clone(&reverts);
+        let upstreams = Arc::new(Mutex::new(snapshot()));
+        let current = Arc::clone(&upstreams);
         let options = RuntimeOptions {
             cores: 2,
             instances: 300,
             cache,
             compiling,
             on_revert: Arc::new(move |_, version| asked.lock().unwrap().push(version)),
+            upstreams: Arc::new(move || Some(current.lock().unwrap().clone() as Arc<dyn Fetch>)),
         };
         let runtime = Runtime::new(options, Arc::new(Unread)).expect("the machine can run plugins");
         telemetry.metrics().register(runtime.collector());
-        Scene { runtime, reverts, telemetry, state: Arc::new(Memory::default()) }
+        let (state, data) = (Arc::new(Memory::default()), BTreeMap::new());
+        Scene { runtime, reverts, telemetry, state, data, upstreams }
     }
 
     /// Binds a guest. `binding` is the text of the table `[bindings.b]`.
@@ -77,7 +86,15 @@ impl Scene {
         let component = self.runtime.compile(bytes)?;
         let (binding, plugin) = (&config.bindings["b"], &config.plugins["p"]);
         let store = self.state.store(&binding.plugin, plugin.store_bytes);
-        let order = BindingRequest { name: "b", binding, plugin, store };
+        let data: BTreeMap<String, Arc<Data>> = binding
+            .grants
+            .data
+            .iter()
+            .flatten()
+            .filter_map(|name| Some((name.clone(), self.data.get(name).cloned()?)))
+            .collect();
+        let secrets = &config.gateway.secrets;
+        let order = BindingRequest { name: "b", binding, plugin, store, data: &data, secrets };
         self.runtime.prepare(&component, &order)
     }
 }

@@ -9,7 +9,10 @@ wit_bindgen::generate!({
         world by-body {
             include witgate:plugin/imports@0.1.0;
             export witgate:plugin/lifecycle@0.1.0;
-            include witgate:plugin/additions@0.2.0;
+            export witgate:plugin/gate@0.2.0;
+            export witgate:plugin/authentication-by-body@0.2.0;
+            export witgate:plugin/refusal-by-body@0.2.0;
+            export witgate:plugin/routing-by-body@0.2.0;
         }
     ",
     world: "witgate:test-guest/by-body",

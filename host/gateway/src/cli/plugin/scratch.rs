@@ -30,6 +30,9 @@ pub(super) struct Binding {
     /// Grant an upstream for `fetch`, e.g. `idp=https://idp.example`; may be repeated
     #[arg(long = "fetch", value_name = "NAME=URL", value_parser = upstream)]
     fetch: Vec<(String, String)>,
+    /// Grant a file to read, e.g. `networks=networks.csv`; may be repeated
+    #[arg(long = "data", value_name = "NAME=FILE", value_parser = data_file)]
+    data: Vec<(String, PathBuf)>,
     /// Grant an upstream to route to; may be repeated
     #[arg(long = "route-to", value_name = "NAME=URL", value_parser = upstream)]
     route_to: Vec<(String, String)>,
@@ -68,6 +71,12 @@ fn upstream(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), url.to_owned()))
 }
 
+fn data_file(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = text.split_once('=').ok_or("a file is written as NAME=FILE")?;
+    let file = std::path::absolute(file).map_err(|error| format!("{file}: {error}"))?;
+    Ok((name.to_owned(), file))
+}
+
 impl Binding {
     /// The configuration as TOML.
     ///
@@ -97,6 +106,9 @@ impl Binding {
             }
             None => route["respond"] = json!({}),
         }
+        let data: BTreeMap<&str, Value> =
+            self.data.iter().map(|(name, file)| (name.as_str(), json!({ "file": file }))).collect();
+        let granted: Vec<&&str> = data.keys().collect();
         let listen = surroundings.map_or("127.0.0.1:0", |surroundings| &surroundings.listen);
         let config = json!({
             "admin": { "address": "off" },
@@ -104,10 +116,17 @@ impl Binding {
             "listeners": [{ "name": "scratch", "address": listen }],
             "routes": [route],
             "upstreams": upstreams,
+            "data": data,
+            // Whoever tries a plugin may try one that uses a draft of the contracts.
             "plugins": { NAME: { "file": component, "unstable": true } },
             "bindings": { NAME: {
                 "settings": settings,
-                "grants": { "store": self.store, "fetch": names(&self.fetch), "route_to": names(&self.route_to) },
+                "grants": {
+                    "store": self.store,
+                    "fetch": names(&self.fetch),
+                    "data": granted,
+                    "route_to": names(&self.route_to),
+                },
             }},
         });
         toml::to_string(&config)

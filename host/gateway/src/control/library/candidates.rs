@@ -1,6 +1,7 @@
 //! Fetching and compiling the plugins of a draft.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use witgate_config::{Problem, Problems};
@@ -85,12 +86,15 @@ impl<L: Loader> Library<L> {
         &self,
         plan: Plan<'c>,
     ) -> impl Iterator<Item = WantedBinding<'c>> + use<'c, L> {
-        let (Plan { config, states }, sources) = (plan, self.sources);
+        let (Plan { config, states, data }, sources) = (plan, self.sources);
         config.bindings.iter().filter_map(move |(name, binding)| {
             let plugin = config.plugins.get(&binding.plugin)?;
             let (key, source) = source::of(sources, config, plugin)?;
             let (state, start) = (states.of_plugin(plugin), config.gateway.start);
-            Some(WantedBinding { name, binding, plugin, key, source, state, start })
+            let granted = binding.grants.data.iter().flatten();
+            let data = granted.filter_map(|name| Some((name.clone(), Arc::clone(data.get(name)?)))).collect();
+            let secrets = &config.gateway.secrets[..];
+            Some(WantedBinding { name, binding, plugin, key, source, state, data, secrets, start })
         })
     }
 }

@@ -1,6 +1,7 @@
 //! How a reload changes versions. The loader reads a component as text: `good`, `traps`, or `needs KEY`.
 
 mod conduct;
+mod data;
 mod renamed;
 pub(crate) mod slow;
 
@@ -54,6 +55,10 @@ impl Loader for Texts {
         if let Some(key) = wanted.filter(|key| !asked.binding.settings.value.contains_key(*key)) {
             return Err(Refused::Settings(vec![Problem::new(format!("`{key}` is missing"))]));
         }
+        if component.starts_with("reads") && asked.data.values().any(|data| data.bytes().starts_with(b"bad"))
+        {
+            return Err(Refused::Settings(vec![Problem::new("the table is malformed")]));
+        }
         let conduct = Arc::<conduct::Fake>::default();
         self.conducts.borrow_mut().push(Arc::clone(&conduct));
         let plugin = Arc::new(Standin::new(asked.name, asked.binding, Some(self.contracts(component))));
@@ -66,6 +71,7 @@ struct Scene {
     library: Library<Texts>,
     config: Config,
     states: States,
+    data: DataFiles,
 }
 
 impl Scene {
@@ -77,6 +83,7 @@ impl Scene {
             library: Library::new(Texts::default(), SOURCES, Fetches::new(|_| {})),
             config,
             states: States::default(),
+            data: DataFiles::default(),
         };
         scene.write(content);
         scene
@@ -87,7 +94,7 @@ impl Scene {
     }
 
     fn plan(&self) -> Plan<'_> {
-        Plan { config: &self.config, states: &self.states }
+        Plan { config: &self.config, states: &self.states, data: &self.data }
     }
 
     fn reload(&mut self) -> Result<(), Objections> {

@@ -1,10 +1,12 @@
 //! The versions of one binding.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use witgate_config::model;
 use witgate_exchange::contracts::state::State;
 use witgate_exchange::contracts::{Binding, Contracts};
+use witgate_wasm::Data;
 
 use super::{Conduct, FileDigest, WantedBinding};
 use crate::control::status::{BindingState, BindingStatus, hexadecimal};
@@ -43,18 +45,30 @@ pub(super) struct Version<C> {
     pub(super) unstable: bool,
     /// Where its store is kept.
     pub(super) state: Arc<dyn State>,
+    /// The contents of the files that it may read.
+    pub(super) data: BTreeMap<String, Arc<Data>>,
+    /// The secrets of the fleet, from which keys for sealing were derived.
+    pub(super) secrets: Vec<model::Secret>,
 }
 
 impl<C> Version<C> {
-    /// Whether it was made with the same settings, grants, budgets and state as this binding has now. Which requests
-    /// the binding is for is decided outside of the version.
+    /// Whether it was made with the same settings, grants, budgets, state and data as this binding has now.
     pub(super) fn is_for(&self, asked: &WantedBinding<'_>) -> bool {
+        let same = |(one, other): (&Arc<Data>, &Arc<Data>)| Arc::ptr_eq(one, other);
+        self.is_for_all_but_data(asked) && self.data.values().zip(asked.data.values()).all(same)
+    }
+
+    /// Whether it was made for this binding, however the contents of its files have changed since. Which requests the
+    /// binding is for is decided outside of the version.
+    pub(super) fn is_for_all_but_data(&self, asked: &WantedBinding<'_>) -> bool {
         let (when, unless) = (asked.binding.when.clone(), asked.binding.unless.clone());
         let now = model::Binding { when, unless, ..self.binding.clone() };
         now == *asked.binding
             && self.store_bytes == asked.plugin.store_bytes
             && self.unstable == asked.plugin.unstable
             && Arc::ptr_eq(&self.state, asked.state)
+            && self.secrets == asked.secrets
+            && self.data.keys().eq(asked.data.keys())
     }
 }
 

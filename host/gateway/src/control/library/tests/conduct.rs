@@ -15,6 +15,7 @@ struct Noted {
     trial: Option<Calls>,
     bad: bool,
     put_back: u32,
+    in_service: bool,
 }
 
 impl Fake {
@@ -46,6 +47,10 @@ impl Conduct for Fake {
 
     fn is_good(&self) -> bool {
         !self.noted().bad
+    }
+
+    fn in_service(self: Arc<Self>, is_in_service: bool) {
+        self.note(|noted| noted.in_service = is_in_service);
     }
 }
 
@@ -287,4 +292,24 @@ fn a_version_that_failed_after_it_was_replaced_is_not_gone_back_to() {
     let why = scene.rollback(BindingState::RolledBack).unwrap_err();
     assert!(why.contains("mostly answered") && why.contains("file"), "{why}");
     assert_eq!(scene.serving().0, "newer");
+}
+
+#[test]
+fn exactly_the_version_that_serves_is_told_so() {
+    let mut scene = Scene::new("good 1");
+    let told = |scene: &Scene| -> Vec<bool> {
+        scene.library.loader.conducts.borrow().iter().map(|conduct| conduct.noted().in_service).collect()
+    };
+    scene.reload().unwrap();
+    assert_eq!(told(&scene), [true]);
+    scene.reload().unwrap();
+    assert_eq!(told(&scene), [true]);
+    scene.write("good 2");
+    scene.reload().unwrap();
+    assert_eq!(told(&scene), [false, true]);
+    scene.rollback(BindingState::RolledBack).unwrap();
+    assert_eq!(told(&scene), [true, false]);
+    scene.config.bindings.clear();
+    scene.reload().unwrap();
+    assert_eq!(told(&scene), [false, false]);
 }

@@ -1,0 +1,116 @@
+//! Everything about one finished request: what the access log, the spans and the bindings that observe are made of.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{StatusCode, Version};
+
+use crate::facts::Facts;
+use crate::fault::FaultKind;
+use crate::head::RequestHead;
+use crate::record::{AccessLog, Injected, PluginCall, Recalled, Record, Repeat, Share};
+
+/// How a response ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Every byte was passed to the connection.
+    Complete,
+    /// The client left, or the connection ended.
+    ClientGone,
+    /// The body failed before its end, and the stream was reset.
+    Cut,
+}
+
+/// Everything about one finished request, shared by the access log, the exporter of spans, and the bindings that observe.
+#[derive(Debug)]
+pub struct LogEntry {
+    /// When the response ended.
+    pub ended: SystemTime,
+    /// From the complete request head to the end of the response.
+    pub time: Duration,
+    /// When the request head was complete.
+    pub begun: Instant,
+    /// Name of the listener.
+    pub listener: Arc<str>,
+    /// The head of the request; of a refused request, only what could be trusted.
+    pub head: Arc<RequestHead>,
+    /// The version of HTTP the client spoke.
+    pub version: Version,
+    /// The status that the client got, or would have got; of a fault that a gRPC client is told of with status 200,
+    /// the status of the fault.
+    pub status: StatusCode,
+    /// The gRPC status of the response, if it has one.
+    pub grpc_status: Option<u32>,
+    /// How the response ended.
+    pub end: End,
+    /// Bytes of the request body.
+    pub received: u64,
+    /// Bytes of the response body.
+    pub sent: u64,
+    /// The fault that made the response, and its cause for the log.
+    pub fault: Option<(FaultKind, Option<String>)>,
+    /// The upstream chosen.
+    pub upstream: Option<Arc<str>>,
+    /// The upstream and endpoint that responded, or else that were asked last.
+    pub endpoint: Option<(Arc<str>, Arc<str>)>,
+    /// How often the request was sent.
+    pub attempts: u32,
+    /// From the first byte sent upstream to the response head, or to the end of an attempt that got none; of the last
+    /// attempt.
+    pub upstream_time: Option<Duration>,
+    /// What the filter `fault` did to the request.
+    pub injected: Injected,
+    /// Why the request was sent more than once, in order.
+    pub repeats: Vec<Repeat>,
+    /// Plugin calls in order.
+    pub plugins: Vec<PluginCall>,
+    /// Remembered results that were used in place of calls.
+    pub recalled: Vec<Recalled>,
+    /// What the `access-log` filter decided.
+    pub access_log: AccessLog,
+}
+
+impl LogEntry {
+    /// An entry that is complete except for how the response ended.
+    pub fn new(facts: &Facts, listener: &Arc<str>, status: StatusCode, record: Record) -> Self {
+        LogEntry {
+            ended: SystemTime::UNIX_EPOCH,
+            time: Duration::ZERO,
+            begun: facts.begun,
+            listener: Arc::clone(listener),
+            head: Arc::clone(&facts.head),
+            version: facts.version,
+            status,
+            grpc_status: None,
+            end: End::Complete,
+            received: 0,
+            sent: 0,
+            fault: record.fault,
+            upstream: facts.upstream.clone(),
+            endpoint: record.endpoint,
+            attempts: record.attempts,
+            upstream_time: record.upstream_time,
+            injected: record.injected,
+            repeats: record.repeats,
+            plugins: Vec::new(),
+            recalled: record.recalled,
+            access_log: record.access_log,
+        }
+    }
+
+    /// Whether the entry is to be written to the access log.
+    pub fn is_line(&self) -> bool {
+        match self.access_log.share {
+            Share::Everything => true,
+            Share::Failures => {
+                self.fault.is_some() || self.status.is_server_error() || self.end != End::Complete
+            }
+            Share::Nothing => false,
+        }
+    }
+
+    /// The upstream that responded, or else the one that was chosen.
+    pub fn upstream_name(&self) -> Option<&str> {
+        self.endpoint.as_ref().map(|(upstream, _)| upstream).or(self.upstream.as_ref()).map(|name| &**name)
+    }
+}
