@@ -10,7 +10,6 @@ pub(crate) mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -56,8 +55,6 @@ pub(crate) struct Http2 {
     pub(crate) end_told: Cell<bool>,
     pub(crate) overtakes: Cell<u32>,
     pub(crate) idle_since: Cell<Instant>,
-    /// The address that it is connected to.
-    pub(crate) peer: Option<IpAddr>,
 }
 
 /// One counted stream of its connection.
@@ -100,7 +97,6 @@ impl Stream {
 
 impl Http2 {
     async fn open(socket: Socket) -> hyper::Result<Rc<Http2>> {
-        let peer = socket.peer();
         let (sender, connection) = http2::Builder::new(OwnCore)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -129,7 +125,6 @@ impl Http2 {
             end_told: Cell::new(false),
             overtakes: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
-            peer,
         }))
     }
 

@@ -5,13 +5,10 @@
 //! they have streams.
 //!
 //! Connections belong to an endpoint. When the endpoint has left its set, its idle connections are closed at once,
-//! and each connection in use when it becomes free. The same holds for a connection to an address that the name of its
-//! endpoint no longer has: names of endpoints with connections are resolved again while the connections are in use. If
-//! requests wait for a connection because the upstream is at
+//! and each connection in use when it becomes free. If requests wait for a connection because the upstream is at
 //! its limit, as many idle connections are closed as requests wait.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +18,6 @@ use tokio::task::JoinHandle;
 use witgate_exchange::names::Numbered;
 
 use super::limit::{Core, Limit, Next};
-use super::resolve;
 use crate::Upstream;
 use crate::connection::{Connection, Http2, Stream};
 use crate::core_local::POOL;
@@ -51,10 +47,6 @@ struct EndpointConnections {
     keep_alive: Duration,
     idle: VecDeque<Idle>,
     shared: Vec<Rc<Http2>>,
-    /// The addresses of the endpoint's name, once it was resolved again. `None` if the endpoint has an address.
-    addresses: Option<Rc<[IpAddr]>>,
-    /// Resolves the name again.
-    resolving: Option<JoinHandle<()>>,
     /// The value of `Endpoint::purges` up to which this pool has closed idle connections.
     purged: u32,
     /// Held while an HTTP/2 connection is opened, so that many requests share one connection.
@@ -74,8 +66,6 @@ impl Pool {
             keep_alive: upstream.config.keep_alive,
             idle: VecDeque::new(),
             shared: Vec::new(),
-            addresses: None,
-            resolving: None,
             purged: endpoint.purges.load(Ordering::Relaxed),
             opening: Rc::default(),
         });
@@ -125,8 +115,7 @@ pub(crate) fn take(
         }
         while let Some(Idle { mut connection, since }) = connections.idle.pop_back() {
             let idle = now.saturating_duration_since(since);
-            let current = connections.leads_on(connection.peer());
-            if current && idle < upstream.config.keep_alive && connection.is_alive() {
+            if idle < upstream.config.keep_alive && connection.is_alive() {
                 return Some((Connection::Http1(connection), idle));
             }
         }
@@ -188,10 +177,6 @@ fn give_back_http1(
     now: Instant,
 ) {
     let closed = POOL.with_borrow_mut(|pool| {
-        if !pool.connections(upstream, endpoint).leads_on(connection.peer()) {
-            // Waiters open a connection to an address that the name has now.
-            return Some(connection);
-        }
         match upstream.carried.limit.next(&pool.core, endpoint.id, &mut connection.overtakes) {
             Next::Close => return Some(connection),
             Next::HandOver(id) => {
@@ -286,14 +271,6 @@ enum Closed {
     Http2 { _connection: Rc<Http2> },
 }
 
-/// Whether this is one of the addresses, or there is nothing to compare.
-fn leads_on(addresses: &Option<Rc<[IpAddr]>>, peer: Option<IpAddr>) -> bool {
-    match (addresses, peer) {
-        (Some(addresses), Some(peer)) => addresses.contains(&peer),
-        _ => true,
-    }
-}
-
 impl EndpointConnections {
     /// Moves connections that are to be closed to `closed`. Returns false if nothing is left for this endpoint.
     fn sweep(&mut self, closed: &mut Vec<Closed>) -> bool {
@@ -303,13 +280,11 @@ impl EndpointConnections {
         if self.follow_purges() {
             self.close_idle(usize::MAX, closed);
         }
-        self.follow_name();
         let keep_alive = self.keep_alive;
         let old = |since: Instant| since.elapsed() >= keep_alive;
         let mut index = 0;
         while let Some(idle) = self.idle.get_mut(index) {
-            let peer = idle.connection.peer();
-            if old(idle.since) || !idle.connection.is_alive() || !leads_on(&self.addresses, peer) {
+            if old(idle.since) || !idle.connection.is_alive() {
                 let idle = self.idle.remove(index);
                 closed.extend(idle.map(|idle| Closed::Http1 { _connection: idle.connection }));
             } else {
@@ -317,9 +292,6 @@ impl EndpointConnections {
             }
         }
         self.shared.retain(|connection| {
-            if !leads_on(&self.addresses, connection.peer) {
-                connection.retiring.set(true);
-            }
             let spent = connection.retiring.get() || old(connection.idle_since.get());
             let close = connection.is_closed() || (connection.is_idle() && spent);
             if close {
@@ -328,30 +300,6 @@ impl EndpointConnections {
             !close
         });
         !(self.idle.is_empty() && self.shared.is_empty() && Rc::strong_count(&self.opening) == 1)
-    }
-
-    /// Whether a connection to this address still leads to the endpoint.
-    fn leads_on(&self, peer: Option<IpAddr>) -> bool {
-        leads_on(&self.addresses, peer)
-    }
-
-    /// Resolves the name of the endpoint again, in a task of its own. What it finds is heeded from then on.
-    fn follow_name(&mut self) {
-        if resolve::is_address(&self.endpoint.host)
-            || self.resolving.as_ref().is_some_and(|resolving| !resolving.is_finished())
-        {
-            return;
-        }
-        let endpoint = self.endpoint.clone();
-        self.resolving = Some(tokio::task::spawn_local(async move {
-            // If the name cannot be resolved, the last addresses count.
-            let Some(addresses) = resolve::current(&endpoint.host).await else { return };
-            POOL.with_borrow_mut(|pool| {
-                if let Some(connections) = pool.endpoints.get_mut(&endpoint.id) {
-                    connections.addresses = Some(addresses);
-                }
-            });
-        }));
     }
 
     /// Whether the endpoint has left its set. If so, idle connections are moved to `closed`, and shared ones close

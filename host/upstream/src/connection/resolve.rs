@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::core_local::RESOLVED;
 
-/// How long addresses are used without resolving the name again. Shorter in tests, which wait for that.
-const FRESH: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(5) };
+/// How long addresses are used without resolving the name again.
+const FRESH: Duration = Duration::from_secs(5);
 /// How long addresses are used if resolving the name again fails.
 const USABLE: Duration = Duration::from_secs(60);
 /// The most names cached on each core. Beyond that, old ones are removed.
@@ -33,9 +33,9 @@ pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>
     if let Some(addresses) = remembered(host, FRESH) {
         return Ok(with_port(&addresses));
     }
-    match look_up(host, port).await {
+    match tokio::net::lookup_host((host, port)).await {
         Ok(found) => {
-            let addresses: Rc<[IpAddr]> = found.into();
+            let addresses: Rc<[IpAddr]> = found.map(|address| address.ip()).collect();
             if addresses.is_empty() {
                 return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
             }
@@ -44,30 +44,6 @@ pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>
         }
         Err(error) => remembered(host, USABLE).map(|addresses| with_port(&addresses)).ok_or(error),
     }
-}
-
-/// The addresses of a host, if it is a name. `None` for an address, which never moves, and while nothing is known.
-pub(crate) async fn current(host: &str) -> Option<Rc<[IpAddr]>> {
-    if is_address(host) {
-        return None;
-    }
-    // The port makes no difference to the addresses.
-    resolve(host, 0).await.ok()?;
-    remembered(host, USABLE)
-}
-
-/// Whether a host is an address and not a name.
-pub(crate) fn is_address(host: &str) -> bool {
-    host.parse::<IpAddr>().is_ok()
-}
-
-/// Asks the system.
-async fn look_up(host: &str, port: u16) -> io::Result<Vec<IpAddr>> {
-    #[cfg(test)]
-    if let Some(addresses) = names::of(host) {
-        return Ok(addresses);
-    }
-    Ok(tokio::net::lookup_host((host, port)).await?.map(|address| address.ip()).collect())
 }
 
 fn remembered(host: &str, age: Duration) -> Option<Rc<[IpAddr]>> {
@@ -85,25 +61,4 @@ fn remember(host: &str, addresses: Rc<[IpAddr]>) {
             answers.insert(host.to_owned(), Answer { at: Instant::now(), addresses });
         }
     });
-}
-
-/// Names that exist only in tests, on the thread of the test.
-#[cfg(test)]
-pub(crate) mod names {
-    use std::cell::RefCell;
-    use std::collections::HashMap;
-    use std::net::IpAddr;
-
-    thread_local! {
-        static NAMES: RefCell<HashMap<String, Vec<IpAddr>>> = RefCell::default();
-    }
-
-    /// Gives a name these addresses from now on.
-    pub(crate) fn set(host: &str, addresses: &[IpAddr]) {
-        NAMES.with_borrow_mut(|names| names.insert(host.to_owned(), addresses.to_vec()));
-    }
-
-    pub(crate) fn of(host: &str) -> Option<Vec<IpAddr>> {
-        NAMES.with_borrow(|names| names.get(host).cloned())
-    }
 }

@@ -1,7 +1,6 @@
 //! The transport of one connection to an endpoint.
 
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -16,8 +15,6 @@ use super::limit::Permit;
 pub(crate) struct Socket {
     transport: Transport,
     _permit: Option<Permit>,
-    /// The address that it is connected to.
-    peer: Option<IpAddr>,
 }
 
 /// The stream through which bytes are sent and received.
@@ -26,29 +23,14 @@ pub(crate) enum Transport {
     Tls(Box<TlsStream<Tcp>>),
 }
 
-impl Transport {
-    fn peer(&self) -> Option<IpAddr> {
-        let stream = match self {
-            Transport::Tcp(stream) => stream.get_ref(),
-            Transport::Tls(stream) => stream.get_ref().0.get_ref(),
-        };
-        stream.peer_addr().ok().map(|address| address.ip())
-    }
-}
-
 impl Socket {
     pub(crate) fn new(transport: Transport, permit: Permit) -> Self {
-        Socket { peer: transport.peer(), transport, _permit: Some(permit) }
+        Socket { transport, _permit: Some(permit) }
     }
 
     /// A socket that does not count towards the limit on connections.
     pub(crate) fn unlimited(transport: Transport) -> Self {
-        Socket { peer: transport.peer(), transport, _permit: None }
-    }
-
-    /// The address that it is connected to, as far as the system knows it.
-    pub(crate) fn peer(&self) -> Option<IpAddr> {
-        self.peer
+        Socket { transport, _permit: None }
     }
 
     /// Whether the socket is open and nothing has arrived. It makes no system call as long as that is so, and

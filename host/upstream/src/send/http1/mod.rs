@@ -21,7 +21,6 @@ pub(crate) mod tests;
 
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -86,11 +85,6 @@ impl Http1 {
             persistent: true,
             timer: Deadline::default(),
         })
-    }
-
-    /// The address that it is connected to.
-    pub(crate) fn peer(&self) -> Option<IpAddr> {
-        self.socket.peer()
     }
 
     /// Whether an idle connection is still open, and nothing has arrived on it.
