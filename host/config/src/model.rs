@@ -3,6 +3,7 @@
 
 mod breaker;
 mod concurrency;
+mod discover;
 mod fallback;
 mod health;
 mod plugin;
@@ -21,6 +22,7 @@ use ipnet::IpNet;
 use crate::settings::Settings;
 pub use breaker::{Breaker, Statuses};
 pub use concurrency::Concurrency;
+pub use discover::{Discover, DiscoverySource, DnsLookup, DnsSource, SrvSource};
 pub use fallback::{Answer, CachedAnswers, Fallback};
 pub use health::{BodyCheck, Check, Ejection, Health, HttpCheck, SuccessRate};
 pub use plugin::{Binding, Budget, Grants, Instances, OnFailure, Plugin, Quarantine, Reuse, Revert};

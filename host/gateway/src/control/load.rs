@@ -10,6 +10,7 @@ use std::time::Duration;
 use witgate_config::Config;
 use witgate_proxy::listener::ListenerTls;
 use witgate_proxy::snapshot::{Services, Snapshot};
+use witgate_proxy::upstream::discovery::Discovery;
 
 use super::components::Components;
 use super::emptied::{self, Written};
@@ -36,6 +37,7 @@ pub(super) struct Job {
     pub(super) force: Force,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) in_service: InService,
+    pub(super) discovery: Discovery,
     /// See [`Control`](super::Control).
     pub(super) generation: u64,
 }
@@ -140,7 +142,7 @@ impl Job {
         if !problems.is_empty() {
             return Err(reading.refusal(Exit::Config, problems));
         }
-        let built = build(&self.library, &reading, &self.force, &before.states, Some(&self.snapshot))?;
+        let built = build(&self.library, &reading, &self.force, &before.states, &self.discovery, Some(&self.snapshot))?;
         let Built { draft, snapshot, states } = built;
         let next = if self.changes_nothing(&reading, &draft) {
             Next::Same
@@ -200,13 +202,15 @@ pub(super) fn build(
     reading: &ConfigReading,
     force: &Force,
     states: &States,
+    discovery: &Discovery,
     previous: Option<&Snapshot>,
 ) -> Result<Built, Refusal> {
     let config = &reading.config;
     let (states, mut problems) = states.next(config);
     let draft = library.draft(Plan { config, states: &states }, force);
     let plugins = draft.as_ref().map_or_else(|_| library::stand_ins(config), Draft::plugins);
-    let services = Services { plugins, counter: states.counter(&config.gateway) };
+    let counter = states.counter(&config.gateway);
+    let services = Services { plugins, counter, discovery: discovery.clone() };
     let snapshot = Snapshot::build(config.clone(), services, previous);
     match (draft, snapshot) {
         (Ok(draft), Ok(snapshot)) if problems.is_empty() => Ok(Built { draft, snapshot, states }),

@@ -7,6 +7,7 @@
 //! ([`wanted`]); draining, reverts and rollbacks ([`put_back`]) wait for neither.
 
 mod components;
+mod discovery;
 mod drain;
 mod emptied;
 pub(crate) mod handle;
@@ -28,6 +29,7 @@ use witgate_config::model::LogLevel;
 use witgate_proxy::listener::DataPlane;
 use witgate_proxy::snapshot::{Services, Snapshot};
 use witgate_proxy::upstream::adjust;
+use witgate_proxy::upstream::discovery::Discovery;
 use witgate_telemetry::Telemetry;
 use witgate_wasm::Inspection;
 
@@ -61,6 +63,7 @@ pub(crate) struct Control {
     status: Status,
     data_plane: DataPlane,
     in_service: InService,
+    discovery: Discovery,
     admin: AdminThread,
     watch: FileWatch,
     loads: LoadThread,
@@ -94,7 +97,9 @@ pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
     let telemetry = Telemetry::new();
     let components = Components::new(&reading.config, &telemetry, None);
     let library = Library::new(components, SOURCES, Fetches::new(|_| {}));
-    let built = load::build(&library, &reading, &Force::default(), &States::for_checking(), None)?;
+    let discovery = discovery::of_this_build();
+    let states = States::for_checking();
+    let built = load::build(&library, &reading, &Force::default(), &states, &discovery, None)?;
     preflight::check(&reading)?;
     Ok(Built { snapshot: built.snapshot, reservations: built.draft.reservations(), telemetry })
 }
@@ -105,7 +110,8 @@ pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
 /// All problems at once.
 pub(crate) fn build_without_plugins(source: &Source) -> Result<Snapshot, Refusal> {
     let reading = source.read()?;
-    let services = Services { plugins: library::stand_ins(&reading.config), ..Services::default() };
+    let (plugins, discovery) = (library::stand_ins(&reading.config), discovery::of_this_build());
+    let services = Services { plugins, discovery, ..Services::default() };
     Snapshot::build(reading.config.clone(), services, None)
         .map_err(|problems| reading.refusal(Exit::Config, problems))
 }
@@ -152,12 +158,16 @@ impl Control {
             let _ = late.reload(format!("{source} has answered late"), false, None);
         });
         let mut library = Library::new(components, sources, fetches);
+        let discovery = discovery::of_this_build();
         let load::Built { draft, snapshot, states } =
-            load::build(&library, &reading, &Force::default(), &States::default(), None)?;
+            load::build(&library, &reading, &Force::default(), &States::default(), &discovery, None)?;
         preflight::check(&reading)?;
         let admin_settings = Arc::new(reading.config.admin.clone());
         let sockets = AdminSockets::bind(&admin_settings, None, process::inherits_sockets())
             .map_err(|problem| Failure::from(reading.refusal(Exit::Failure, vec![problem])))?;
+        // Before the first request; the addresses of the listeners follow when they are bound.
+        let written = reading.config.listeners.iter().map(|listener| listener.address);
+        discovery.own.replace(written.chain(sockets.bound_address()).collect());
         let snapshot = Arc::new(snapshot);
         handle.follow(snapshot.clone());
         telemetry.metrics().register(handle.collector_of_states());
@@ -181,6 +191,7 @@ impl Control {
             status,
             data_plane,
             in_service: InService::of(&reading, states),
+            discovery,
             admin,
             watch,
             loads,
@@ -253,6 +264,7 @@ impl Control {
             force: wanted.force.clone(),
             snapshot: self.data_plane.snapshot(),
             in_service: self.in_service.clone(),
+            discovery: self.discovery.clone(),
             generation: self.generation,
         };
         self.loading = Some(Loading { wanted });
@@ -352,6 +364,7 @@ impl Control {
         let addresses = self.data_plane.addresses().into_iter();
         self.status.listeners =
             addresses.map(|(name, address)| ListenerStatus { name, address: address.to_string() }).collect();
+        self.protect_own_addresses();
         self.status.bindings = self.library.status();
         self.handle.publish(self.status.clone());
     }

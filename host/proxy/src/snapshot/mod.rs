@@ -18,6 +18,7 @@ use witgate_exchange::replay::memory::BodyMemory;
 
 use crate::router::Router;
 use crate::state::memory::MemoryCounter;
+use crate::upstream::discovery::Discovery;
 use crate::upstream::{Upstream, Upstreams};
 
 /// Everything that a request uses, in one version.
@@ -38,18 +39,24 @@ pub struct Snapshot {
     pub plugins: BTreeMap<String, Arc<dyn Binding>>,
 }
 
-/// The plugins and the counter that a snapshot uses in addition to its configuration. The default has no plugins
-/// and counts in memory.
+/// What a snapshot uses in addition to its configuration. The default has no plugins, counts in memory, and knows only
+/// fixed lists of endpoints.
 pub struct Services {
     /// Bindings by name.
     pub plugins: BTreeMap<String, Arc<dyn Binding>>,
     /// The counter of the rate-limiting contract.
     pub counter: Arc<dyn Counter>,
+    /// What upstreams need in order to discover endpoints.
+    pub discovery: Discovery,
 }
 
 impl Default for Services {
     fn default() -> Self {
-        Services { plugins: BTreeMap::new(), counter: Arc::new(MemoryCounter::default()) }
+        Services {
+            plugins: BTreeMap::new(),
+            counter: Arc::new(MemoryCounter::default()),
+            discovery: Discovery::default(),
+        }
     }
 }
 
@@ -57,7 +64,7 @@ impl Snapshot {
     /// Builds the next version. What must survive a reload (pools, breakers) is taken from `previous` where the
     /// configuration is equal.
     ///
-    /// Reads the TLS files of upstreams, so it must run on the control plane.
+    /// Reads the TLS files of upstreams and their files of endpoints, so it must run on the control plane.
     ///
     /// # Errors
     /// Everything that only the data path can check: kinds of filters and balancers and their settings, TLS files,
@@ -67,11 +74,11 @@ impl Snapshot {
         services: Services,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Problems> {
-        let Services { plugins, counter } = services;
+        let Services { plugins, counter, discovery } = services;
         let mut problems = Problems::new();
         let kept = previous.map(|previous| &**previous.upstreams.body_memory());
         let body_memory = BodyMemory::new(config.gateway.body_memory, kept);
-        let upstreams = build_upstreams(&config, previous, &mut problems);
+        let upstreams = build_upstreams(&config, &discovery, previous, &mut problems);
         let upstreams = Arc::new(Upstreams::new(upstreams, body_memory));
         let routers = routes::build(&config, &upstreams, &plugins, &mut problems);
         if !problems.is_empty() {
@@ -144,13 +151,14 @@ pub(crate) fn identity_headers(config: &Config) -> Vec<(HeaderName, IdentitySour
 
 fn build_upstreams(
     config: &Config,
+    discovery: &Discovery,
     previous: Option<&Snapshot>,
     problems: &mut Problems,
 ) -> Named<Arc<str>, Arc<Upstream>> {
     let mut upstreams = Named::default();
     for (name, settings) in &config.upstreams {
         let before = previous.and_then(|previous| previous.upstreams.get(name.as_str()));
-        match Upstream::build(name, settings, config.gateway.zone.as_deref(), before) {
+        match Upstream::build(name, settings, config.gateway.zone.as_deref(), discovery, before) {
             Ok(upstream) => {
                 upstreams.insert(upstream.name.clone(), upstream);
             }

@@ -15,7 +15,7 @@ use witgate_exchange::fault::Fault;
 
 use super::failure::fault_of;
 use super::http1::Http1;
-use super::socket::Socket;
+use super::socket::{Opening, Socket};
 use super::upload::Upload;
 
 /// HTTP/2: the most bytes of a response head.
@@ -47,6 +47,8 @@ pub(super) struct Http2 {
     pub(super) end_told: Cell<bool>,
     pub(super) overtakes: Cell<u32>,
     pub(super) idle_since: Cell<Instant>,
+    /// When and to which address it was opened.
+    pub(super) opening: Opening,
 }
 
 /// One counted stream of its connection.
@@ -89,6 +91,7 @@ impl Stream {
 
 impl Http2 {
     async fn open(socket: Socket) -> hyper::Result<Rc<Http2>> {
+        let opening = socket.opening();
         let (sender, connection) = http2::Builder::new(OwnCore)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -117,6 +120,7 @@ impl Http2 {
             end_told: Cell::new(false),
             overtakes: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
+            opening,
         }))
     }
 

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::BreakerState;
 use super::breaker::Breaker;
 use super::ejection::Ejection;
-use super::health::state::Health;
+use super::deliver::Latencies;
+use super::health::state::{Health, HealthState};
+use super::resolve::Addresses;
 use super::share::Share;
 use super::slow_start::Newness;
 use crate::balancer::Latency;
@@ -25,6 +27,8 @@ pub(super) struct Endpoint {
     pub(super) name: Arc<str>,
     pub(super) host: String,
     pub(super) port: u16,
+    /// The addresses of the host.
+    pub(super) addresses: Addresses,
     /// The value of `Host`, unless the client's is preserved.
     pub(super) authority: HeaderValue,
     pub(super) breaker: Breaker,
@@ -38,6 +42,8 @@ pub(super) struct Endpoint {
     pub(super) connections: AtomicUsize,
     /// Its average latency, if the balancing policy observes it.
     pub(super) latency: Arc<Latency>,
+    /// The times from the first byte of a request to the response head.
+    pub(super) times: Latencies,
     /// The settings that an operator has made for it.
     pub(super) share: Arc<Share>,
     /// Since when it has been in service.
@@ -46,6 +52,8 @@ pub(super) struct Endpoint {
     pub(super) purges: AtomicU32,
     /// Whether the source of its set reports it as not ready or terminating.
     not_ready: AtomicBool,
+    /// Whether its source has not confirmed it for so long that its address may belong to something else.
+    distrusted: AtomicBool,
     /// Whether it has left its set.
     left: AtomicBool,
 }
@@ -66,6 +74,9 @@ pub enum Availability {
     Drained,
     /// Its source reports it as not ready or terminating, or it has left its set: it takes no requests.
     NotReady,
+    /// Its source has not confirmed it for longer than `keep_stale`, and it has no checks that pass: it takes no
+    /// requests.
+    Stale,
 }
 
 impl Availability {
@@ -74,7 +85,10 @@ impl Availability {
         match self {
             Availability::Available | Availability::Probing => true,
             Availability::Unhealthy => panics,
-            Availability::Resting | Availability::Drained | Availability::NotReady => false,
+            Availability::Resting
+            | Availability::Drained
+            | Availability::NotReady
+            | Availability::Stale => false,
         }
     }
 
@@ -87,26 +101,38 @@ impl Availability {
             Availability::Resting => "resting",
             Availability::Drained => "drained",
             Availability::NotReady => "not-ready",
+            Availability::Stale => "stale",
         }
     }
 }
 
 impl Endpoint {
-    /// A new endpoint. The host may be an IPv6 address with or without brackets.
+    /// A new endpoint. The host may be an IPv6 address with or without brackets. `authority` is the host and port
+    /// for the header `Host`, if they are others.
     ///
     /// # Errors
     /// The host is not valid in the header `Host`. The error is a sentence.
-    pub(super) fn new(host: &str, port: u16, tls: bool) -> Result<Endpoint, String> {
+    pub(super) fn new(
+        host: &str,
+        port: u16,
+        tls: bool,
+        authority: Option<(&str, u16)>,
+    ) -> Result<Endpoint, String> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let bracketed = bracketed(host);
         let name = format!("{bracketed}:{port}");
         let default_port = if tls { 443 } else { 80 };
-        let authority = if port == default_port { bracketed } else { name.clone() };
+        let (host_header, port_header) = authority.unwrap_or((&bracketed, port));
+        let authority = match port_header == default_port {
+            true => host_header.to_owned(),
+            false => format!("{host_header}:{port_header}"),
+        };
         let authority = HeaderValue::from_str(&authority)
             .map_err(|_| format!("`{host}` cannot be the host of an endpoint"))?;
         Ok(Endpoint {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             name: name.into(),
+            addresses: Addresses::of(host.trim_matches(['[', ']'])),
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
             authority,
@@ -116,10 +142,12 @@ impl Endpoint {
             active: Arc::default(),
             connections: AtomicUsize::new(0),
             latency: Arc::default(),
+            times: Latencies::default(),
             share: Arc::default(),
             newness: Newness::default(),
             purges: AtomicU32::default(),
             not_ready: AtomicBool::default(),
+            distrusted: AtomicBool::default(),
             left: AtomicBool::default(),
         })
     }
@@ -132,6 +160,9 @@ impl Endpoint {
         }
         if !self.is_ready() {
             return Availability::NotReady;
+        }
+        if self.distrusted.load(Ordering::Relaxed) && self.health.state() != HealthState::Healthy {
+            return Availability::Stale;
         }
         match self.breaker.state() {
             BreakerState::Open => Availability::Resting,
@@ -149,6 +180,11 @@ impl Endpoint {
     /// Sets whether its source wants it to take requests. Returns whether it has just become ready.
     pub(super) fn become_ready(&self, ready: bool) -> bool {
         self.not_ready.swap(!ready, Ordering::Relaxed) && ready
+    }
+
+    /// Sets whether it takes requests only as long as its checks pass.
+    pub(super) fn distrust(&self, distrusted: bool) {
+        self.distrusted.store(distrusted, Ordering::Relaxed);
     }
 
     /// Whether neither an operator nor the source excludes it from taking requests.

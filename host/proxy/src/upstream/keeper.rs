@@ -9,6 +9,7 @@
 //! | half-opens breakers, ends ejections, raises weights in slow start, ends load shedding | at the time at which it is due |
 //! | compares success rates | once in an interval, if that is configured |
 //! | active checks | in their intervals ([`checks`]) |
+//! | looks up host names of endpoints | when their addresses are no longer valid ([`resolve`](super::resolve)) |
 //! | logs events | when they happen |
 //!
 //! Each upstream has a task. It sleeps until an event of the upstream ([`Events`]), until another version of the
@@ -34,6 +35,7 @@ use witgate_telemetry::Telemetry;
 use super::discovery::run::RunningSource;
 use super::discovery::sink::PendingSet;
 use super::health::checks::{self, Checks};
+use super::resolve::LookUps;
 use super::set::TableMaking;
 use super::{BreakerState, CurrentUpstreams, Upstream};
 use crate::balancer::clock;
@@ -158,15 +160,19 @@ async fn keep_one(
     rounds: Arc<AtomicU64>,
     slots: Rc<Semaphore>,
 ) {
+    let discovery = newest.borrow().discovery.clone();
     let mut checks = Checks::new(newest.clone(), slots);
+    let mut look_ups = LookUps::new(discovery.resolver.clone());
+    let mut own = discovery.own.watch();
     let mut source = None;
     loop {
         let upstream = newest.borrow_and_update().clone();
         if let Some(built) = upstream.take_source() {
-            let knows_its_set = !built.source.known().is_empty();
-            let sink = upstream.carried.sink.begin(built.source.limits(), knows_its_set);
+            let knows_its_set = built.kind.is_none();
+            let sink = upstream.carried.sink.begin(built.kind, built.limits.clone(), knows_its_set);
             source = Some(RunningSource::start(built, sink));
         }
+        look_ups.follow(&upstream);
         let due = upstream.round(&mut checks);
         log_events(&upstream, &telemetry);
         rounds.fetch_add(1, Ordering::Relaxed);
@@ -176,6 +182,8 @@ async fn keep_one(
         tokio::select! {
             () = carried.events.happened() => {}
             () = until(due) => {}
+            // Cannot fail: `discovery` holds the sender.
+            _ = own.changed() => carried.sink.withdraw(),
             changed = newest.changed() => if changed.is_err() {
                 drop(source);
                 return;
@@ -203,11 +211,14 @@ impl Upstream {
                 None
             }
         };
+        let (stale, stale_at) = self.carried.sink.staleness();
+        self.distrust(stale);
         checks.follow(self);
         self.review_ejections(Instant::now());
         self.refresh(clock::now(), TableMaking::Paced);
         self.note_calm();
-        self.due(Instant::now(), clock::now()).into_iter().chain(serve_at).min()
+        let due = self.due(Instant::now(), clock::now());
+        due.into_iter().chain(serve_at).chain(stale_at.map(tokio::time::Instant::into_std)).min()
     }
 
     /// The next time at which something changes without an event.

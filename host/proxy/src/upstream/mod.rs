@@ -85,7 +85,7 @@ pub use adjust::{EndpointChange, LARGEST_WEIGHT, adjust};
 pub use breaker::BreakerState;
 use carry::{Carried, Previous, carry};
 pub use deliver::TriesStatus;
-use discovery::{EndpointSpec, EndpointSpecs};
+use discovery::{Discovery, EndpointSpecs};
 pub use endpoint::Availability;
 use fallback::Fallback;
 pub use forward::Forward;
@@ -120,6 +120,7 @@ pub struct Upstream {
     /// The source of its endpoints, until the keeper starts it. Shared with the previous version if the source is
     /// the same.
     source: SourceSlot,
+    discovery: Discovery,
     carried: Carried,
     set: ArcSwap<EndpointSet>,
     changing: Changing,
@@ -130,14 +131,15 @@ impl Upstream {
     /// [`carry`](mod@carry). `zone` is the zone of the gateway.
     ///
     /// # Errors
-    /// An unknown balancer, or settings that the balancer does not accept; TLS files that cannot be read or used.
+    /// A source that this build does not have; an unknown balancer, or settings that the balancer does not accept; TLS files that cannot be read or used.
     pub(crate) fn build(
         name: &str,
         config: &model::Upstream,
         zone: Option<&str>,
+        discovery: &Discovery,
         previous: Option<&Arc<Upstream>>,
     ) -> Result<Arc<Upstream>, Problems> {
-        Upstream::build_with(discovery::build(config)?, name, config, zone, previous)
+        Upstream::build_with(discovery::build(name, config, discovery)?, name, config, zone, discovery, previous)
     }
 
     /// As [`Upstream::build`], with a given source.
@@ -146,6 +148,7 @@ impl Upstream {
         name: &str,
         config: &model::Upstream,
         zone: Option<&str>,
+        discovery: &Discovery,
         previous: Option<&Arc<Upstream>>,
     ) -> Result<Arc<Upstream>, Problems> {
         let mut problems = Problems::new();
@@ -163,10 +166,11 @@ impl Upstream {
         let policy = build_policy(name, config, &previous).map_err(|more| problems.extend(more));
         let plan = health::Plan::build(name, config, tls.as_ref());
         let plan = plan.map_err(|more| problems.extend(more)).unwrap_or_default();
-        let (specs, version) = starting_set(&source, &carried);
+        let (specs, version) = starting_set(&source, &carried, previous.source.is_some());
         let builder = MemberBuilder {
             zone,
             tls: config.tls.is_some(),
+            authority: set::authority(config),
             counts_in_flight: policy.as_ref().is_ok_and(|policy| policy.counts_in_flight()),
             before: previous.set.as_deref(),
             same_way,
@@ -189,6 +193,7 @@ impl Upstream {
             tls,
             plan,
             source: previous.source.unwrap_or_else(|| Arc::new(Mutex::new(Some(source)))),
+            discovery: discovery.clone(),
             carried,
             set: ArcSwap::from_pointee(EndpointSet::empty()),
             changing: Changing::default(),
@@ -204,15 +209,19 @@ impl Upstream {
 }
 
 /// The first set of endpoints, and its version: the set that the source knows from the start, or else the last
-/// good set of the previous source.
-fn starting_set(source: &discovery::BuiltSource, carried: &Carried) -> (EndpointSpecs, u64) {
-    let known = source.source.known();
+/// good set of the previous source. A source that keeps running has its last good set.
+fn starting_set(source: &discovery::BuiltSource, carried: &Carried, runs: bool) -> (EndpointSpecs, u64) {
+    let good = || carried.sink.good().map(|(good, version)| (source.allowed(&good), version));
+    if runs && let Some(good) = good() {
+        return good;
+    }
+    let known = source.known();
     if known.is_empty()
-        && let Some(good) = carried.sink.good()
+        && let Some(good) = good()
     {
         return good;
     }
-    (known.into_iter().map(Arc::<EndpointSpec>::new).collect(), 0)
+    (known.into(), 0)
 }
 
 fn invalid_host(upstream: &str) -> impl Fn((usize, String)) -> Problem {

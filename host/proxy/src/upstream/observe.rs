@@ -74,6 +74,9 @@ pub(super) fn notify(attempt: &Attempt, observation: Observation) {
     judge(attempt, observation);
     concurrency(attempt, observation);
     balancer(attempt, observation);
+    if let Observation::Answered { within, .. } = observation {
+        attempt.endpoint().times.record(within);
+    }
 }
 
 fn balancer(attempt: &Attempt, observation: Observation) {

@@ -47,6 +47,7 @@ use super::set::Member;
 use super::upload::Progress;
 use crate::protocol::upgrade::Stream;
 use replay_body::ReplayBody;
+pub(super) use latency::Latencies;
 pub(super) use replay_body::Supplied;
 use rules::Reason;
 pub(super) use rules::Rules;

@@ -38,7 +38,7 @@ pub(super) use self::head::OfAttempt;
 use self::sending::{Halt, Sending};
 use super::request::{Framing, UpstreamRequest};
 use super::send::{Ended, SendFailure};
-use super::socket::Socket;
+use super::socket::{Opening, Socket};
 use super::upload::{Broken, Upload};
 use crate::protocol::deadline::Deadline;
 use crate::protocol::upgrade::Stream;
@@ -90,6 +90,11 @@ impl Http1 {
             persistent: true,
             timer: Deadline::default(),
         })
+    }
+
+    /// When and to which address it was opened.
+    pub(super) fn opening(&self) -> Opening {
+        self.socket.opening()
     }
 
     /// Whether an idle connection is still open, and nothing has arrived on it.
