@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use witgate_tests::repository;
 
 /// The crates of the host, and which of them each may import.
-const CRATES: [(&str, &str, &[&str]); 7] = [
+const CRATES: [(&str, &str, &[&str]); 8] = [
     ("config", "witgate_config", &[]),
     ("exchange", "witgate_exchange", &["config"]),
     ("telemetry", "witgate_telemetry", &["config", "exchange"]),
     ("proxy", "witgate_proxy", &["config", "exchange", "telemetry"]),
     ("wasm", "witgate_wasm", &["config", "exchange"]),
     ("state", "witgate_state", &["config", "exchange"]),
-    ("gateway", "witgate", &["config", "exchange", "telemetry", "proxy", "wasm", "state"]),
+    ("discovery", "witgate_discovery", &["config", "exchange"]),
+    ("gateway", "witgate", &["config", "exchange", "telemetry", "proxy", "wasm", "state", "discovery"]),
 ];
 
 /// The folders of the data path, and which of them each may import. A request goes through them from the last to the
@@ -33,13 +34,25 @@ const FOLDERS: [(&str, &[&str]); 12] = [
 ];
 
 /// Libraries that only some crates may use, and these crates.
-const RESERVED: [(&str, &[&str]); 6] = [
+const RESERVED: [(&str, &[&str]); 7] = [
     ("wasmtime", &["host/wasm"]),
-    ("tokio", &["host/exchange", "host/telemetry", "host/proxy", "host/wasm", "host/state", "host/gateway"]),
+    (
+        "tokio",
+        &[
+            "host/exchange",
+            "host/telemetry",
+            "host/proxy",
+            "host/wasm",
+            "host/state",
+            "host/discovery",
+            "host/gateway",
+        ],
+    ),
     ("hyper", &["host/proxy", "host/gateway"]),
     ("anyhow", &["host/gateway"]),
     ("redis", &["host/state"]),
     ("redb", &["host/state"]),
+    ("hickory_resolver", &["host/discovery"]),
 ];
 
 /// Adds the source files of a folder and of those in it, except for what a build has left there.

@@ -4,6 +4,7 @@ mod architecture;
 mod book;
 mod data_path;
 mod dependencies;
+mod discovery;
 mod documents;
 mod drain;
 mod first_party;

@@ -5,6 +5,8 @@
 //! | `file` | [`file::KIND`] | endpoints that a program or a person writes to a file of this machine |
 //! | `dns` | [`dns::DNS`], [`dns::SRV`] | endpoints that a name server knows, e.g. that of a container platform |
 //!
+//! [`SetFolder`] keeps the last good sets for the next process.
+//!
 //! Fixed lists need no library and are part of the data path. The trait is
 //! [`Source`](witgate_exchange::contracts::discovery::Source). Each source is a Cargo feature, because only it needs
 //! its client library.
@@ -20,6 +22,9 @@ use witgate_exchange::contracts::discovery::{Resolver, SourceKind};
 pub mod dns;
 #[cfg(feature = "file")]
 pub mod file;
+mod saved;
+
+pub use saved::SetFolder;
 
 /// Every source of this crate that was compiled in.
 pub const SOURCES: &[SourceKind] = &[

@@ -141,9 +141,7 @@ impl Client {
         (options.cache_size, options.use_hosts_file) = (0, ResolveHosts::Never);
         let config = match (servers.is_empty(), &system) {
             (false, _) => Ok(ResolverConfig::from_name_servers(servers.iter().map(server).collect())),
-            (true, Ok((config, _))) => {
-                Ok(ResolverConfig::from_name_servers(config.name_servers().to_vec()))
-            }
+            (true, Ok((config, _))) => Ok(ResolverConfig::from_name_servers(config.name_servers().to_vec())),
             (true, Err(why)) => Err(why.clone()),
         };
         let resolver = config.and_then(|config| {
@@ -227,7 +225,8 @@ impl Client {
         let endpoints = specs(&records, &by_target);
         match endpoints.is_empty() {
             true => {
-                Err(lack.unwrap_or_else(|| Lack::Absent(format!("`{name}` says that there is no such service"))))
+                Err(lack
+                    .unwrap_or_else(|| Lack::Absent(format!("`{name}` says that there is no such service"))))
             }
             false => Ok((endpoints, valid_for)),
         }
@@ -253,7 +252,8 @@ impl Client {
     /// The records of one kind of a full name. Never empty.
     async fn query(&self, name: &Name, kind: RecordType) -> Found<Vec<RData>> {
         let resolver = self.resolver.as_ref().map_err(|why| Lack::Failed(why.clone()))?;
-        let lookup = resolver.lookup(name.clone(), kind).await.map_err(|error| meaning(name, kind, &error))?;
+        let lookup =
+            resolver.lookup(name.clone(), kind).await.map_err(|error| meaning(name, kind, &error))?;
         let ttl = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or_default();
         let of_kind = lookup.answers().iter().filter(|record| record.record_type() == kind);
         let records: Vec<RData> = of_kind.map(|record| record.data.clone()).collect();
@@ -286,7 +286,8 @@ fn by_this_host(name: &str) -> Option<Vec<IpAddr>> {
         return Some(addresses);
     }
     let name = name.trim_end_matches('.');
-    let is_local = name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost");
+    let is_local =
+        name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost");
     is_local.then(|| vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()])
 }
 
@@ -319,9 +320,9 @@ fn meaning(name: &Name, kind: RecordType, error: &NetError) -> Lack {
     match error {
         NetError::Dns(DnsError::NoRecordsFound(no)) => match no.response_code {
             ResponseCode::NXDomain => Lack::Absent(format!("`{name}` does not exist (NXDOMAIN)")),
-            ResponseCode::NoError if no.soa.is_none() && no.ns.is_some() => {
-                Lack::Failed(format!("the name server refers to others for `{name}`: it does not resolve names"))
-            }
+            ResponseCode::NoError if no.soa.is_none() && no.ns.is_some() => Lack::Failed(format!(
+                "the name server refers to others for `{name}`: it does not resolve names"
+            )),
             ResponseCode::NoError => Lack::Absent(format!("`{name}` has no {kind} records")),
             code => refused(name, code),
         },

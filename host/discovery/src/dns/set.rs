@@ -61,7 +61,8 @@ impl Names {
 
     fn report(&mut self, trouble: Option<String>, sink: &dyn EndpointSink) {
         // A set in which a name is missing that has not been looked up yet would be too small.
-        let known: Option<Vec<&Vec<EndpointSpec>>> = self.names.iter().map(|name| name.known.as_ref()).collect();
+        let known: Option<Vec<&Vec<EndpointSpec>>> =
+            self.names.iter().map(|name| name.known.as_ref()).collect();
         let Some(known) = known.or_else(|| self.known_after_trouble(&trouble)) else {
             sink.failed(trouble.unwrap_or_else(|| "not all names are known yet".to_owned()));
             return;
@@ -159,7 +160,10 @@ mod tests {
     fn names_are_merged_and_the_shortest_time_counts() {
         let (mut names, heard) = (names(2), Heard::default());
         let wait = names.learn(vec![found(&["10.0.0.2", "10.0.0.1"], 30), found(&["10.0.0.2"], 20)], &heard);
-        assert_eq!((wait, heard.take()), (Some(Duration::from_secs(20)), vec!["set 10.0.0.1 10.0.0.2".to_owned()]));
+        assert_eq!(
+            (wait, heard.take()),
+            (Some(Duration::from_secs(20)), vec!["set 10.0.0.1 10.0.0.2".to_owned()])
+        );
     }
 
     #[test]

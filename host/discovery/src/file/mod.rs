@@ -149,7 +149,8 @@ async fn look(path: &Path) -> Option<Stamp> {
 }
 
 fn read(path: &Path) -> Result<(Vec<EndpointSpec>, Stamp), Unreadable> {
-    let unread = |error: std::io::Error| Unreadable::Unread(format!("cannot read `{}`: {error}", path.display()));
+    let unread =
+        |error: std::io::Error| Unreadable::Unread(format!("cannot read `{}`: {error}", path.display()));
     let opened = file::open(path).map_err(unread)?;
     let before = Stamp::from(opened.metadata().map_err(unread)?);
     let bytes = file::read_opened(&opened, LARGEST).map_err(unread)?;

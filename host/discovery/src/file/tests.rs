@@ -58,7 +58,9 @@ fn beside(path: &Path, script: impl AsyncFnOnce(&Heard)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let heard = Heard::default();
-        let Ok(mut source) = build(&model::DiscoverySource::File(path.to_owned())) else { panic!("a source") };
+        let Ok(mut source) = build(&model::DiscoverySource::File(path.to_owned())) else {
+            panic!("a source")
+        };
         tokio::select! {
             ended = source.run(&heard) => panic!("it never ends: {ended:?}"),
             () = script(&heard) => {}
@@ -67,7 +69,8 @@ fn beside(path: &Path, script: impl AsyncFnOnce(&Heard)) {
 }
 
 fn toml_of(hosts: impl IntoIterator<Item = usize>) -> String {
-    let hosts: Vec<String> = hosts.into_iter().map(|host| format!("\"10.0.{}.{}:80\"", host / 250, host % 250)).collect();
+    let hosts: Vec<String> =
+        hosts.into_iter().map(|host| format!("\"10.0.{}.{}:80\"", host / 250, host % 250)).collect();
     format!("endpoints = [{}]", hosts.join(", "))
 }
 

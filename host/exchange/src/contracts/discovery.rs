@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use witgate_config::{Problems, model};
@@ -112,7 +113,10 @@ impl std::fmt::Display for Refused {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Refused::TooMany { endpoints, most } => {
-                write!(formatter, "a set of {endpoints} endpoints was refused: {most} are allowed (`max_endpoints`)")
+                write!(
+                    formatter,
+                    "a set of {endpoints} endpoints was refused: {most} are allowed (`max_endpoints`)"
+                )
             }
             Refused::TooFew { serving, least } => write!(
                 formatter,
@@ -183,6 +187,33 @@ pub struct SourceKind {
     pub thread: SourceThread,
     /// Makes the source of an upstream. It connects to nothing before it runs.
     pub build: fn(&model::DiscoverySource) -> Result<Box<dyn Source>, Problems>,
+}
+
+/// Keeps the last good set of each upstream for the next process, which uses it while the source cannot be reached.
+pub trait SavedSets: Send + Sync {
+    /// The set that was saved for an upstream with this source. `None` if there is none that can be trusted. Called
+    /// on the control plane, since it reads a file.
+    fn load(&self, upstream: &str, source: &model::DiscoverySource) -> Option<SavedSet>;
+
+    /// Saves a set that its source has just reported or confirmed. Writes a file.
+    ///
+    /// # Errors
+    /// Why it cannot be saved.
+    fn save(
+        &self,
+        upstream: &str,
+        source: &model::DiscoverySource,
+        endpoints: &[Arc<EndpointSpec>],
+    ) -> Result<(), String>;
+}
+
+/// A set that an earlier process has saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedSet {
+    /// The endpoints.
+    pub endpoints: Vec<EndpointSpec>,
+    /// The time since it was saved.
+    pub age: Duration,
 }
 
 /// Looks up the addresses of the host names in fixed lists of endpoints. It is never called on a core.

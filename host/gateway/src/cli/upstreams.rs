@@ -235,7 +235,7 @@ fn describe_guards(text: &mut String, upstream: &UpstreamStatus) {
 
 fn describe_source(text: &mut String, name: &str, source: &SinkStatus) {
     let _ = match source.changes {
-        0 => write!(text, "\n{name}: no endpoints from {} so far", source.kind),
+        0 if !source.restored => write!(text, "\n{name}: no endpoints from {} so far", source.kind),
         _ => write!(
             text,
             "\n{name}: {} endpoints from {}, confirmed {}, changed {}",
@@ -247,6 +247,9 @@ fn describe_source(text: &mut String, name: &str, source: &SinkStatus) {
     };
     if source.left_out > 0 {
         let _ = write!(text, ", {} left out", source.left_out);
+    }
+    if source.restored {
+        text.push_str(", kept from before the start");
     }
     if source.stale {
         text.push_str(", STALE");
@@ -378,6 +381,7 @@ mod tests {
                 changes: 2,
                 failing: true,
                 stale: false,
+                restored: false,
                 endpoints: 1,
                 left_out: 1,
                 refused: Vec::new(),

@@ -21,7 +21,9 @@ use super::load::Finished;
 use super::put_back::{PutBack, Redrafted};
 use super::state_metrics::StateMetrics;
 use super::states::States;
-use super::status::{self, Change, Compilation, GatewayPhase, QuarantineStatus, SourceStatus, StateStatus, Status};
+use super::status::{
+    self, Change, Compilation, GatewayPhase, QuarantineStatus, SourceStatus, StateStatus, Status,
+};
 use super::wanted::Wanted;
 
 /// The most requests of operators ([`Request`]) in progress. Each is a rare event; more would be abuse.
@@ -219,7 +221,9 @@ impl Handle {
             binding.quarantine = quarantine.map(|quarantine| QuarantineStatus::of(quarantine, now));
         }
         let discovered = self.upstreams().into_iter();
-        status.sources = discovered.filter_map(|upstream| Some(SourceStatus { upstream: upstream.name, source: upstream.source? })).collect();
+        status.sources = discovered
+            .filter_map(|upstream| Some(SourceStatus { upstream: upstream.name, source: upstream.source? }))
+            .collect();
         if let Some(states) = self.shared.states.load_full() {
             status.states = states.health().map(StateStatus::of).collect();
         }

@@ -142,7 +142,14 @@ impl Job {
         if !problems.is_empty() {
             return Err(reading.refusal(Exit::Config, problems));
         }
-        let built = build(&self.library, &reading, &self.force, &before.states, &self.discovery, Some(&self.snapshot))?;
+        let built = build(
+            &self.library,
+            &reading,
+            &self.force,
+            &before.states,
+            &self.discovery,
+            Some(&self.snapshot),
+        )?;
         let Built { draft, snapshot, states } = built;
         let next = if self.changes_nothing(&reading, &draft) {
             Next::Same

@@ -158,7 +158,7 @@ impl Control {
             let _ = late.reload(format!("{source} has answered late"), false, None);
         });
         let mut library = Library::new(components, sources, fetches);
-        let discovery = discovery::of_this_build();
+        let discovery = discovery::serving(&reading.config);
         let load::Built { draft, snapshot, states } =
             load::build(&library, &reading, &Force::default(), &States::default(), &discovery, None)?;
         preflight::check(&reading)?;

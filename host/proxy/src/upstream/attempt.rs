@@ -138,10 +138,9 @@ impl Upstream {
             Availability::Available => true,
             Availability::Probing => passes(),
             Availability::Unhealthy => panics && passes(),
-            Availability::Resting
-            | Availability::Drained
-            | Availability::NotReady
-            | Availability::Stale => false,
+            Availability::Resting | Availability::Drained | Availability::NotReady | Availability::Stale => {
+                false
+            }
         }
     }
 

@@ -140,7 +140,8 @@ mod tests {
     #[test]
     fn a_gateway_without_descriptors_blames_no_endpoint() {
         let settings = crate::testing::upstream(&["127.0.0.1:1".parse().unwrap()]);
-        let endpoint = Endpoint::new(&settings.endpoints[0].host, settings.endpoints[0].port, false, None).unwrap();
+        let endpoint =
+            Endpoint::new(&settings.endpoints[0].host, settings.endpoints[0].port, false, None).unwrap();
         let blames = |code| blames_endpoint(&unreachable(&endpoint, &io::Error::from_raw_os_error(code)));
         assert!(![libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM].into_iter().any(blames));
         assert!([libc::ECONNREFUSED, libc::EHOSTUNREACH, libc::ENETUNREACH].into_iter().all(blames));

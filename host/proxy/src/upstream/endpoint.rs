@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::BreakerState;
 use super::breaker::Breaker;
-use super::ejection::Ejection;
 use super::deliver::Latencies;
+use super::ejection::Ejection;
 use super::health::state::{Health, HealthState};
 use super::resolve::Addresses;
 use super::share::Share;
@@ -85,10 +85,9 @@ impl Availability {
         match self {
             Availability::Available | Availability::Probing => true,
             Availability::Unhealthy => panics,
-            Availability::Resting
-            | Availability::Drained
-            | Availability::NotReady
-            | Availability::Stale => false,
+            Availability::Resting | Availability::Drained | Availability::NotReady | Availability::Stale => {
+                false
+            }
         }
     }
 

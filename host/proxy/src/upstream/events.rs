@@ -59,6 +59,8 @@ pub(super) enum EventKind {
     EndpointsStale,
     /// The source has reported another set of endpoints.
     EndpointsChanged,
+    /// The set of endpoints could not be saved for the next process.
+    SavingFailed,
 }
 
 impl EventKind {
@@ -86,6 +88,7 @@ impl EventKind {
             EventKind::SourceRecovered => "source-recovered",
             EventKind::EndpointsStale => "endpoints-stale",
             EventKind::EndpointsChanged => "endpoints-changed",
+            EventKind::SavingFailed => "saving-failed",
         }
     }
 
@@ -99,6 +102,7 @@ impl EventKind {
             | EventKind::ConcurrencyLowered
             | EventKind::SourceFailed
             | EventKind::EndpointsStale
+            | EventKind::SavingFailed
             | EventKind::SheddingBegan => LogLevel::Warn,
             EventKind::BreakerHalfOpened
             | EventKind::BreakerClosed

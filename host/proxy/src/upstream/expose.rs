@@ -236,9 +236,11 @@ type SourceNumber = fn(&SinkStatus) -> f64;
 /// The sources of endpoints.
 fn sources(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt::Result {
     let gauges: [(&str, &str, SourceNumber); 4] = [
-        ("witgate_upstream_source_up", "1 if the latest set of the source was good, 0 if it failed", |source| {
-            f64::from(u8::from(!source.failing))
-        }),
+        (
+            "witgate_upstream_source_up",
+            "1 if the latest set of the source was good, 0 if it failed",
+            |source| f64::from(u8::from(!source.failing)),
+        ),
         (
             "witgate_upstream_source_age_seconds",
             "Time since the source last confirmed the endpoints",

@@ -33,6 +33,7 @@ use tokio::time::{sleep, sleep_until};
 use witgate_telemetry::Telemetry;
 
 use super::discovery::run::RunningSource;
+use super::discovery::save::Saving;
 use super::discovery::sink::PendingSet;
 use super::health::checks::{self, Checks};
 use super::resolve::LookUps;
@@ -164,16 +165,18 @@ async fn keep_one(
     let mut checks = Checks::new(newest.clone(), slots);
     let mut look_ups = LookUps::new(discovery.resolver.clone());
     let mut own = discovery.own.watch();
+    let mut saving = Saving::default();
     let mut source = None;
     loop {
         let upstream = newest.borrow_and_update().clone();
         if let Some(built) = upstream.take_source() {
             let knows_its_set = built.kind.is_none();
-            let sink = upstream.carried.sink.begin(built.kind, built.limits.clone(), knows_its_set);
+            let (limits, restored) = (built.limits.clone(), built.restored.clone());
+            let sink = upstream.carried.sink.begin(built.kind, limits, knows_its_set, restored);
             source = Some(RunningSource::start(built, sink));
         }
         look_ups.follow(&upstream);
-        let due = upstream.round(&mut checks);
+        let due = upstream.round(&mut checks).into_iter().chain(saving.follow(&upstream)).min();
         log_events(&upstream, &telemetry);
         rounds.fetch_add(1, Ordering::Relaxed);
         let carried = upstream.carried.clone();

@@ -139,12 +139,19 @@ impl Upstream {
         discovery: &Discovery,
         previous: Option<&Arc<Upstream>>,
     ) -> Result<Arc<Upstream>, Problems> {
-        Upstream::build_with(discovery::build(name, config, discovery)?, name, config, zone, discovery, previous)
+        Upstream::build_with(
+            discovery::build(name, config, discovery)?,
+            name,
+            config,
+            zone,
+            discovery,
+            previous,
+        )
     }
 
     /// As [`Upstream::build`], with a given source.
     fn build_with(
-        source: discovery::BuiltSource,
+        mut source: discovery::BuiltSource,
         name: &str,
         config: &model::Upstream,
         zone: Option<&str>,
@@ -166,6 +173,9 @@ impl Upstream {
         let policy = build_policy(name, config, &previous).map_err(|more| problems.extend(more));
         let plan = health::Plan::build(name, config, tls.as_ref());
         let plan = plan.map_err(|more| problems.extend(more)).unwrap_or_default();
+        if previous.source.is_none() && carried.sink.good().is_none() {
+            source.restore(name, config, discovery);
+        }
         let (specs, version) = starting_set(&source, &carried, previous.source.is_some());
         let builder = MemberBuilder {
             zone,
@@ -209,7 +219,7 @@ impl Upstream {
 }
 
 /// The first set of endpoints, and its version: the set that the source knows from the start, or else the last
-/// good set of the previous source. A source that keeps running has its last good set.
+/// good set of the previous source or of an earlier process. A source that keeps running has its last good set.
 fn starting_set(source: &discovery::BuiltSource, carried: &Carried, runs: bool) -> (EndpointSpecs, u64) {
     let good = || carried.sink.good().map(|(good, version)| (source.allowed(&good), version));
     if runs && let Some(good) = good() {
@@ -221,7 +231,10 @@ fn starting_set(source: &discovery::BuiltSource, carried: &Carried, runs: bool) 
     {
         return good;
     }
-    (known.into(), 0)
+    match &source.restored {
+        Some((set, _)) if known.is_empty() => (set.clone(), 0),
+        _ => (known.into(), 0),
+    }
 }
 
 fn invalid_host(upstream: &str) -> impl Fn((usize, String)) -> Problem {

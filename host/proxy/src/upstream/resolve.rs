@@ -84,6 +84,13 @@ impl Addresses {
         }
     }
 
+    /// Replaces the addresses, as a look-up does.
+    #[cfg(test)]
+    pub(super) fn replace(&self, addresses: Vec<IpAddr>) {
+        let Addresses::Named(named) = self else { panic!("the host is an address") };
+        named.send_replace(LookedUp { addresses: addresses.into(), failure: None });
+    }
+
     /// What is known about the name. `None` if the host is an address.
     pub(super) fn looked_up(&self) -> Option<LookedUp> {
         match self {

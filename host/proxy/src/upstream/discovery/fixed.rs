@@ -16,6 +16,7 @@ pub(super) fn build(config: &model::Upstream) -> BuiltSource {
         thread: SourceThread::Keeper,
         kind: None,
         limits: Limits::default(),
+        restored: None,
     }
 }
 

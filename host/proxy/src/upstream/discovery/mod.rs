@@ -11,23 +11,26 @@
 //! | sink | [`sink`] | receives the sets of a source; validation, last good set, age, last error |
 //! | allowed addresses | [`allow`] | which addresses a source may give |
 //! | running | [`run`] | the thread of a source, and the pauses after failures |
+//! | saving | [`save`] | passes the last good set on to the next process |
 //!
 //! All other sources come from outside of this crate, as rows of [`Discovery::sources`].
 
 pub mod allow;
 mod fixed;
 pub(super) mod run;
+pub(super) mod save;
 pub mod sink;
 mod system;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use witgate_config::{Problem, Problems, model};
 pub use witgate_exchange::contracts::discovery::{
-    Difference, EndpointSink, EndpointSpec, Key, Readiness, Refused, Resolver, Run, Source, SourceKind,
-    SourceThread,
+    Difference, EndpointSink, EndpointSpec, Key, Readiness, Refused, Resolver, Run, SavedSets, Source,
+    SourceKind, SourceThread,
 };
 
 pub use allow::{Allow, OwnAddresses};
@@ -43,11 +46,18 @@ pub struct Discovery {
     pub resolver: Arc<dyn Resolver>,
     /// The addresses of the gateway itself, which no source may give.
     pub own: OwnAddresses,
+    /// Keeps the last good sets for the next process. `None`: they are not kept.
+    pub saved: Option<Arc<dyn SavedSets>>,
 }
 
 impl Default for Discovery {
     fn default() -> Self {
-        Discovery { sources: &[], resolver: Arc::new(system::SystemResolver), own: OwnAddresses::default() }
+        Discovery {
+            sources: &[],
+            resolver: Arc::new(system::SystemResolver),
+            own: OwnAddresses::default(),
+            saved: None,
+        }
     }
 }
 
@@ -59,6 +69,8 @@ pub(super) struct BuiltSource {
     pub(super) kind: Option<&'static str>,
     /// Which of its sets are accepted.
     pub(super) limits: Limits,
+    /// The last good set of an earlier process, until the source has reported one, and its age.
+    pub(super) restored: Option<(EndpointSpecs, Duration)>,
 }
 
 impl BuiltSource {
@@ -68,6 +80,15 @@ impl BuiltSource {
         match self.kind {
             None => known.into_iter().map(Arc::new).collect(),
             Some(_) => self.limits.screen(known),
+        }
+    }
+
+    /// Takes the last good set of an earlier process, if there is one that is within the limits.
+    pub(super) fn restore(&mut self, name: &str, config: &model::Upstream, discovery: &Discovery) {
+        let Some((discover, saved)) = config.discover.as_ref().zip(discovery.saved.as_ref()) else { return };
+        if let Some(set) = saved.load(name, &discover.source) {
+            let fit = self.limits.screen(set.endpoints);
+            self.restored = (!fit.is_empty()).then(|| (fit.into(), set.age));
         }
     }
 
@@ -94,7 +115,8 @@ pub(super) fn build(
         return Err(vec![unknown_source(name, kind)]);
     };
     let limits = Limits::of(discover, discovery.own.clone());
-    Ok(BuiltSource { source: (row.build)(&discover.source)?, thread: row.thread, kind: Some(kind), limits })
+    let source = (row.build)(&discover.source)?;
+    Ok(BuiltSource { source, thread: row.thread, kind: Some(kind), limits, restored: None })
 }
 
 fn unknown_source(upstream: &str, kind: &str) -> Problem {

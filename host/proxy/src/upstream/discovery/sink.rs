@@ -63,8 +63,7 @@ impl Limits {
             return Vec::new();
         }
         let fit = set.into_iter().filter(|spec| check(spec, &self.allow).is_ok());
-        let by_key: BTreeMap<Key, Arc<EndpointSpec>> =
-            fit.map(|spec| (spec.key(), Arc::new(spec))).collect();
+        let by_key: BTreeMap<Key, Arc<EndpointSpec>> = fit.map(|spec| (spec.key(), Arc::new(spec))).collect();
         let serving = by_key.values().filter(|spec| spec.readiness > Readiness::NotServing).count();
         if serving < self.min_endpoints { Vec::new() } else { by_key.into_values().collect() }
     }
@@ -98,6 +97,9 @@ pub struct SinkStatus {
     pub failing: bool,
     /// Whether the last good set is older than `keep_stale`.
     pub stale: bool,
+    /// Whether the last good set was saved by an earlier process, and the source has not reported one yet.
+    #[serde(default)]
+    pub restored: bool,
     /// The number of endpoints in the last good set.
     pub endpoints: usize,
     /// The number of endpoints that were left out of the set reported last.
@@ -141,6 +143,8 @@ struct State {
     confirmed: Option<Instant>,
     /// When the last good set changed.
     changed: Option<Instant>,
+    /// Whether the last good set was saved by an earlier process, and the source has not reported one yet.
+    restored: bool,
     error: Option<String>,
     failing: bool,
     /// Whether it was recorded that the last good set is older than `keep_stale`.
@@ -286,6 +290,7 @@ impl Sink {
             changes: state.version,
             failing: state.failing,
             stale: state.is_stale(),
+            restored: state.restored,
             endpoints: state.good.as_ref().map_or(0, |good| good.len()),
             left_out: state.left_out.hashes.len(),
             error: state.error.clone().or_else(|| refused.first().cloned()),
@@ -312,6 +317,14 @@ impl Sink {
         state.good.clone().map(|good| (good, state.version))
     }
 
+    /// The last good set with its version, if its source has confirmed it, and when. A set that an earlier process
+    /// has saved is not returned.
+    pub(in crate::upstream) fn confirmed(&self) -> Option<(EndpointSpecs, u64, Instant)> {
+        let state = self.lock();
+        let confirmed = state.confirmed.filter(|_| !state.restored)?;
+        Some((state.good.clone()?, state.version, confirmed))
+    }
+
     /// The sink for another source. What the previous source reported is dropped, and its sink is ignored from now
     /// on. Its last good set is kept until the new source has reported a good set, unless the new source knows its
     /// set from the start.
@@ -320,6 +333,7 @@ impl Sink {
         kind: Option<&'static str>,
         limits: Limits,
         knows_its_set: bool,
+        restored: Option<(EndpointSpecs, Duration)>,
     ) -> Sink {
         let mut state = self.lock();
         let good = state.good.take().filter(|_| !knows_its_set);
@@ -327,6 +341,11 @@ impl Sink {
         let confirmed = state.confirmed.filter(|_| good.is_some() && kind.is_some());
         let (version, served, generation) = (state.version, state.served, state.generation + 1);
         *state = State { generation, limits, good, confirmed, version, served, kind, ..State::default() };
+        if let Some((set, age)) = restored.filter(|_| state.good.is_none()) {
+            let now = Instant::now();
+            (state.good, state.restored) = (Some(set), true);
+            state.confirmed = Some(now.checked_sub(age).unwrap_or(now));
+        }
         state.withdraw();
         Sink { inner: self.inner.clone(), generation }
     }
@@ -365,6 +384,7 @@ impl Sink {
         if was_stale {
             self.inner.events.wake();
         }
+        state.restored = false;
         let same = state.good.as_ref().is_some_and(|good| good.iter().eq(state.reported.values()));
         if !same {
             state.good = Some(state.reported.values().cloned().collect());

@@ -10,6 +10,7 @@ mod body_memory;
 mod breaker;
 mod deadlines;
 mod defaults;
+mod discovered;
 mod ejection;
 mod fallback;
 mod fetch;

@@ -64,7 +64,7 @@ where
 {
     let networks = Some(vec!["127.0.0.0/8".parse().unwrap()]);
     let limits = Limits { allow: Allow { networks, ..Allow::default() }, pace, ..Limits::default() };
-    BuiltSource { source: Box::new(Scripted(script)), thread, kind: Some("scripted"), limits }
+    BuiltSource { source: Box::new(Scripted(script)), thread, kind: Some("scripted"), limits, restored: None }
 }
 
 fn with_source(
@@ -113,7 +113,8 @@ fn a_set_that_changes_every_ten_milliseconds_fails_no_request_and_takes_nothing_
                     let some = |index: &usize| (index + turn).is_multiple_of(3) || (index * turn) % 4 == 1;
                     let guests = (0..come.len()).filter(some).map(|index| come[index].clone());
                     let guests = guests.filter(|_| !is_calm.load(Ordering::SeqCst));
-                    sink.whole(stay.iter().cloned().chain(guests).collect()).map_err(|refused| refused.to_string())?;
+                    sink.whole(stay.iter().cloned().chain(guests).collect())
+                        .map_err(|refused| refused.to_string())?;
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             });
@@ -314,22 +315,24 @@ fn a_source_that_fails_hangs_or_talks_nonsense_takes_no_endpoint_away() {
         let good = spec(&origin);
         let step = Arc::<AtomicU64>::default();
         let at = step.clone();
-        let source = built(SourceThread::Keeper, Duration::from_millis(10), async move |sink: &dyn EndpointSink| {
-            match at.fetch_add(1, Ordering::SeqCst) {
-                0 => {
-                    let _ = sink.whole(vec![good.clone()]);
-                    Err("the registry went away".to_owned())
+        let source =
+            built(SourceThread::Keeper, Duration::from_millis(10), async move |sink: &dyn EndpointSink| {
+                match at.fetch_add(1, Ordering::SeqCst) {
+                    0 => {
+                        let _ = sink.whole(vec![good.clone()]);
+                        Err("the registry went away".to_owned())
+                    }
+                    1 => {
+                        // Invalid reports of every kind.
+                        let _ = sink.whole(vec![]);
+                        let _ = sink
+                            .whole(vec![EndpointSpec::at("169.254.169.254", 80), EndpointSpec::at("\0", 0)]);
+                        let _ = sink.whole((0..20_000).map(|_| EndpointSpec::at("127.0.0.1", 1)).collect());
+                        Err("what it says is no set".to_owned())
+                    }
+                    _ => std::future::pending().await,
                 }
-                1 => {
-                    // Invalid reports of every kind.
-                    let _ = sink.whole(vec![]);
-                    let _ = sink.whole(vec![EndpointSpec::at("169.254.169.254", 80), EndpointSpec::at("\0", 0)]);
-                    let _ = sink.whole((0..20_000).map(|_| EndpointSpec::at("127.0.0.1", 1)).collect());
-                    Err("what it says is no set".to_owned())
-                }
-                _ => std::future::pending().await,
-            }
-        });
+            });
         let discovered = Discovered::start(&settings(&[]), source);
         let snapshot = &discovered.snapshot;
         eventually("the first set", || discovered.ports().len() == 1).await;
@@ -359,7 +362,8 @@ fn a_reload_does_not_disturb_a_set_that_was_discovered() {
         get(&discovered.snapshot).await.unwrap();
         config.keep_alive = 17 * SECOND;
         // Another source, which has not reported anything yet.
-        let silent = built(SourceThread::Keeper, SECOND, async |_: &dyn EndpointSink| std::future::pending().await);
+        let silent =
+            built(SourceThread::Keeper, SECOND, async |_: &dyn EndpointSink| std::future::pending().await);
         let after = with_source(&config, silent, Some(&discovered.snapshot.upstreams["origin"]));
         discovered.snapshots.store(after.clone());
         discovered.keeper.follow();
