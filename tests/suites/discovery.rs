@@ -78,7 +78,7 @@ async fn endpoints_come_and_go_in_a_file_and_no_request_is_lost() {
         ("line 1", b"endpoints = [\"127.0.0.1"),
         ("`endpoints`", b""),
         ("not text", b"\xff\x00"),
-        ("larger", &huge),
+        ("too large", &huge),
         ("without a port", b"endpoints = [\"127.0.0.1\"]"),
     ] {
         let words = if what == "without a port" { "with a port" } else { what };

@@ -51,8 +51,9 @@ pub(super) enum Asked {
 /// The answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Answer {
-    /// At least one endpoint, and how long that is valid.
-    Found { endpoints: Vec<EndpointSpec>, valid_for: Duration },
+    /// At least one endpoint, and how long that is valid. `whole` is false if there may be further endpoints at addresses of the other
+    /// family (IPv4 or IPv6), because the look-up of those failed.
+    Found { endpoints: Vec<EndpointSpec>, valid_for: Duration, whole: bool },
     /// The name servers say that there is nothing; as a sentence.
     Absent(String),
     /// It is not known; why, as a sentence.
@@ -60,13 +61,16 @@ pub(super) enum Answer {
 }
 
 /// Why nothing was found.
-enum Lack {
+pub(super) enum Lack {
     Absent(String),
     Failed(String),
 }
 
 /// What was found, and how long it is valid.
 type Found<T> = Result<(T, Duration), Lack>;
+
+/// What was found, how long it is valid, and whether both families of addresses could be looked up.
+pub(super) type FoundAddresses<T> = Result<(T, Duration, bool), Lack>;
 
 /// Asks name servers. Keeps the clients, whose sockets and knowledge of servers are used again.
 #[derive(Default)]
@@ -75,7 +79,7 @@ pub(super) struct Asker {
 }
 
 /// The client for one list of servers.
-struct Client {
+pub(super) struct Client {
     /// The error if the system names no servers.
     resolver: Result<TokioResolver, String>,
     search: Vec<Name>,
@@ -85,7 +89,7 @@ struct Client {
 }
 
 /// Tells versions of `resolv.conf` apart: inode, size, seconds and nanoseconds of the last modification.
-type Stamp = Option<(u64, u64, i64, i64)>;
+pub(super) type Stamp = Option<(u64, u64, i64, i64)>;
 
 fn stamp() -> Stamp {
     let metadata = std::fs::metadata(RESOLV_CONF).ok()?;
@@ -103,7 +107,7 @@ impl Asker {
             }
         };
         match tokio::time::timeout(LONGEST, looking).await {
-            Ok(Ok((endpoints, valid_for))) => Answer::Found { endpoints, valid_for },
+            Ok(Ok((endpoints, valid_for, whole))) => Answer::Found { endpoints, valid_for, whole },
             Ok(Err(Lack::Absent(why))) => Answer::Absent(why),
             Ok(Err(Lack::Failed(why))) => Answer::Failed(why),
             Err(_) => Answer::Failed(format!("no answer from a name server within {LONGEST:?}")),
@@ -117,16 +121,21 @@ impl Asker {
         if let Some(client) = by_servers.get(servers).filter(|client| client.stamp == stamp) {
             return client.clone();
         }
-        let client = Rc::new(Client::new(servers, stamp));
+        let system = system_conf::read_system_conf();
+        let system = system.map_err(|error| format!("`{RESOLV_CONF}` names no name servers: {error}"));
+        let client = Rc::new(Client::new(servers, system, stamp));
         by_servers.insert(servers.to_vec(), client.clone());
         client
     }
 }
 
 impl Client {
-    fn new(servers: &[SocketAddr], stamp: Stamp) -> Client {
-        let system = system_conf::read_system_conf();
-        let system = system.map_err(|error| format!("`{RESOLV_CONF}` names no name servers: {error}"));
+    /// The client for these servers, or else for those of the system.
+    pub(super) fn new(
+        servers: &[SocketAddr],
+        system: Result<(ResolverConfig, ResolverOpts), String>,
+        stamp: Stamp,
+    ) -> Client {
         let (of_system, mut options) = match &system {
             Ok((config, options)) => (Some(config), options.clone()),
             Err(_) => (None, ResolverOpts::default()),
@@ -153,16 +162,16 @@ impl Client {
     }
 
     /// An endpoint for each address of a name.
-    async fn endpoints(&self, name: &str, port: u16) -> Found<Vec<EndpointSpec>> {
-        let (addresses, valid_for) = self.addresses(name).await?;
+    async fn endpoints(&self, name: &str, port: u16) -> FoundAddresses<Vec<EndpointSpec>> {
+        let (addresses, valid_for, whole) = self.addresses(name).await?;
         let at = |address: IpAddr| EndpointSpec::at(&address.to_string(), port);
-        Ok((addresses.into_iter().map(at).collect(), valid_for))
+        Ok((addresses.into_iter().map(at).collect(), valid_for, whole))
     }
 
     /// The addresses of a name, IPv6 and IPv4 by turns (RFC 8305 section 4).
-    async fn addresses(&self, name: &str) -> Found<Vec<IpAddr>> {
+    pub(super) async fn addresses(&self, name: &str) -> FoundAddresses<Vec<IpAddr>> {
         if let Some(addresses) = by_this_host(name) {
-            return Ok((addresses, HOSTS_TTL));
+            return Ok((addresses, HOSTS_TTL, true));
         }
         let mut lack = None;
         for candidate in self.candidates(name)? {
@@ -170,10 +179,10 @@ impl Client {
                 tokio::join!(self.query(&candidate, RecordType::AAAA), self.query(&candidate, RecordType::A));
             match (six, four) {
                 (Ok((six, of_six)), Ok((four, of_four))) => {
-                    return Ok((by_turns(addresses_of(six), addresses_of(four)), of_six.min(of_four)));
+                    return Ok((by_turns(addresses_of(six), addresses_of(four)), of_six.min(of_four), true));
                 }
-                (Ok((records, valid_for)), Err(_)) | (Err(_), Ok((records, valid_for))) => {
-                    return Ok((addresses_of(records), valid_for));
+                (Ok((records, valid_for)), Err(why)) | (Err(why), Ok((records, valid_for))) => {
+                    return Ok((addresses_of(records), valid_for, matches!(why, Lack::Absent(_))));
                 }
                 (Err(one), Err(other)) => lack = worse(worse(lack, one), other),
             }
@@ -182,7 +191,7 @@ impl Client {
     }
 
     /// An endpoint for each address of each target of the SRV records of a name.
-    async fn services(&self, name: &str) -> Found<Vec<EndpointSpec>> {
+    async fn services(&self, name: &str) -> FoundAddresses<Vec<EndpointSpec>> {
         let mut lack = None;
         for candidate in self.candidates(name)? {
             match self.query(&candidate, RecordType::SRV).await {
@@ -191,8 +200,8 @@ impl Client {
                         RData::SRV(record) => Some(record),
                         _ => None,
                     });
-                    let (endpoints, of_targets) = self.targets(name, records.collect()).await?;
-                    return Ok((endpoints, valid_for.min(of_targets)));
+                    let (endpoints, of_targets, whole) = self.targets(name, records.collect()).await?;
+                    return Ok((endpoints, valid_for.min(of_targets), whole));
                 }
                 Err(why) => lack = worse(lack, why),
             }
@@ -200,7 +209,7 @@ impl Client {
         Err(lack.unwrap_or_else(|| Lack::Failed(format!("`{name}` is not a host name"))))
     }
 
-    async fn targets(&self, name: &str, records: Vec<SRV>) -> Found<Vec<EndpointSpec>> {
+    async fn targets(&self, name: &str, records: Vec<SRV>) -> FoundAddresses<Vec<EndpointSpec>> {
         // A root target says that the service is not available at this name (RFC 2782).
         let records: Vec<SRV> = records.into_iter().filter(|record| !record.target.is_root()).collect();
         let targets: BTreeSet<String> = records.iter().map(|record| record.target.to_string()).collect();
@@ -208,13 +217,14 @@ impl Client {
             let found = self.addresses(&target).await;
             (target, found)
         });
-        let looked_up: Vec<(String, Found<Vec<IpAddr>>)> =
+        let looked_up: Vec<(String, FoundAddresses<Vec<IpAddr>>)> =
             looked_up.buffer_unordered(TARGETS_AT_ONCE).collect().await;
-        let (mut by_target, mut valid_for, mut lack) = (HashMap::new(), Duration::MAX, None);
+        let (mut by_target, mut lack) = (HashMap::new(), None);
+        let (mut valid_for, mut whole) = (Duration::MAX, true);
         for (target, found) in looked_up {
             match found {
-                Ok((addresses, ttl)) => {
-                    valid_for = valid_for.min(ttl);
+                Ok((addresses, ttl, both)) => {
+                    (valid_for, whole) = (valid_for.min(ttl), whole && both);
                     by_target.insert(target, addresses);
                 }
                 // If a target is not known, neither is the set.
@@ -228,7 +238,7 @@ impl Client {
                 Err(lack
                     .unwrap_or_else(|| Lack::Absent(format!("`{name}` says that there is no such service"))))
             }
-            false => Ok((endpoints, valid_for)),
+            false => Ok((endpoints, valid_for, whole)),
         }
     }
 

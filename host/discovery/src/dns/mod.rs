@@ -111,7 +111,7 @@ impl Resolver for HostResolver {
         let answer = thread::look_up(Question { asked, servers: Vec::new() });
         Box::pin(async move {
             match answer.await {
-                Answer::Found { endpoints, valid_for } => {
+                Answer::Found { endpoints, valid_for, .. } => {
                     let addresses = endpoints.iter().filter_map(|spec| spec.host.parse().ok()).collect();
                     Ok(Resolved { addresses, valid_for })
                 }

@@ -22,6 +22,16 @@ struct Name {
     doubtful: bool,
 }
 
+impl Name {
+    /// The known endpoints of the family of addresses that these endpoints are not of.
+    fn of_other_family(&self, endpoints: &[EndpointSpec]) -> Vec<EndpointSpec> {
+        let is_six = |spec: &EndpointSpec| spec.host.contains(':');
+        let found = |six: bool| endpoints.iter().any(|spec| is_six(spec) == six);
+        let known = self.known.iter().flatten();
+        known.filter(|spec| !found(is_six(spec))).cloned().collect()
+    }
+}
+
 impl Names {
     pub(super) fn new(asked: Vec<Asked>) -> Names {
         let names = asked.into_iter().map(|asked| Name { asked, known: None, doubtful: false });
@@ -39,8 +49,10 @@ impl Names {
         let (mut valid_for, mut again, mut trouble) = (Duration::MAX, false, None);
         for (name, answer) in self.names.iter_mut().zip(answers) {
             match answer {
-                Answer::Found { endpoints, valid_for: ttl } => {
-                    (name.known, name.doubtful) = (Some(endpoints), false);
+                Answer::Found { endpoints, valid_for: ttl, whole } => {
+                    let missing = if whole { Vec::new() } else { name.of_other_family(&endpoints) };
+                    name.known = Some(endpoints.into_iter().chain(missing).collect());
+                    name.doubtful = false;
                     valid_for = valid_for.min(ttl);
                 }
                 Answer::Absent(why) if name.doubtful => {
@@ -145,7 +157,7 @@ mod tests {
 
     fn found(hosts: &[&str], ttl: u64) -> Answer {
         let endpoints = hosts.iter().map(|host| EndpointSpec::at(host, 80)).collect();
-        Answer::Found { endpoints, valid_for: Duration::from_secs(ttl) }
+        Answer::Found { endpoints, valid_for: Duration::from_secs(ttl), whole: true }
     }
 
     fn failed() -> Answer {
@@ -179,6 +191,28 @@ mod tests {
         assert_eq!(heard.take(), ["set 10.0.0.1 10.0.0.3", "no answer"]);
         names.learn(vec![failed(), failed()], &heard);
         assert_eq!(heard.take(), ["no answer"], "what is unchanged is not confirmed");
+    }
+
+    #[test]
+    fn addresses_of_a_family_that_cannot_be_looked_up_stay() {
+        let (mut names, heard) = (names(1), Heard::default());
+        names.learn(vec![found(&["10.0.0.1", "2001:db8::1"], 9)], &heard);
+        let partly = |hosts: &[&str]| match found(hosts, 9) {
+            Answer::Found { endpoints, valid_for, .. } => {
+                Answer::Found { endpoints, valid_for, whole: false }
+            }
+            other => other,
+        };
+        names.learn(vec![partly(&["10.0.0.2"])], &heard);
+        names.learn(vec![partly(&["2001:db8::2"])], &heard);
+        names.learn(vec![found(&["10.0.0.2"], 9)], &heard);
+        let expected = [
+            "set 10.0.0.1 2001:db8::1",
+            "set 10.0.0.2 2001:db8::1",
+            "set 10.0.0.2 2001:db8::2",
+            "set 10.0.0.2",
+        ];
+        assert_eq!(heard.take(), expected);
     }
 
     #[test]

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
+use hickory_resolver::system_conf;
 use witgate_exchange::contracts::discovery::{Difference, EndpointSpec, Refused};
 
+use super::ask::{Client, Lack};
 use super::*;
 
 /// A dnsmasq that answers for its hosts file and for records given to it. It ends with this.
@@ -359,7 +361,7 @@ fn the_time_to_live_is_that_of_the_answer_and_nothing_is_cached_beside_it() {
         Some(with_address(query, [10, 0, 0, (number / 2) as u8], if number < 2 { 0 } else { 3600 }))
     });
     for (last, ttl) in [(0, 0), (1, 3600), (2, 3600)] {
-        let Answer::Found { endpoints, valid_for } = ask(addresses("users.test"), server.address) else {
+        let Answer::Found { endpoints, valid_for, .. } = ask(addresses("users.test"), server.address) else {
             panic!("an address")
         };
         assert_eq!((endpoints[0].host.as_str(), valid_for.as_secs()), (&*format!("10.0.0.{last}"), ttl));
@@ -383,4 +385,55 @@ fn hosts_of_this_machine_need_no_name_server() {
         let Answer::Found { endpoints, .. } = ask(addresses(name), nobody) else { panic!("{name}") };
         assert!(endpoints.iter().any(|spec| spec.host == "127.0.0.1"), "{name}: {endpoints:?}");
     }
+}
+
+/// The name that a query asks for.
+fn asked_name(query: &[u8]) -> String {
+    let (mut labels, mut at) = (Vec::new(), 12);
+    while query[at] > 0 {
+        let end = at + 1 + usize::from(query[at]);
+        labels.push(String::from_utf8_lossy(&query[at + 1..end]).into_owned());
+        at = end;
+    }
+    labels.join(".")
+}
+
+#[test]
+fn search_domains_and_dots_decide_which_names_are_asked_for() {
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let log = asked.clone();
+    let server = Scripted::start(move |_, query| {
+        let name = asked_name(query);
+        if !log.lock().unwrap().contains(&name) {
+            log.lock().unwrap().push(name.clone());
+        }
+        Some(match name.as_str() {
+            "users.b.test" | "x.y" | "db.prod.a.test" => with_address(query, [10, 0, 0, 1], 60),
+            "broken.a.test" => coded(query, 2),
+            _ => coded(query, 3),
+        })
+    });
+    let system = "nameserver 10.255.255.1\nsearch a.test b.test\noptions ndots:2\n";
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for (name, found, names) in [
+        ("users", true, vec!["users.a.test", "users.b.test"]),
+        ("users.b.test.", true, vec!["users.b.test"]),
+        ("db.prod", true, vec!["db.prod.a.test"]),
+        ("x.y", true, vec!["x.y.a.test", "x.y.b.test", "x.y"]),
+        ("a.b.c", false, vec!["a.b.c", "a.b.c.a.test", "a.b.c.b.test"]),
+        ("nobody.", false, vec!["nobody"]),
+    ] {
+        asked.lock().unwrap().clear();
+        let system = system_conf::parse_resolv_conf(system).map_err(|error| error.to_string());
+        let client = Client::new(&[server.address], system, None);
+        let outcome = runtime.block_on(client.addresses(name));
+        assert_eq!(outcome.is_ok(), found, "{name}");
+        assert!(found || matches!(outcome, Err(Lack::Absent(_))), "{name}");
+        assert_eq!(*asked.lock().unwrap(), names, "{name}");
+    }
+    // That one name does not exist says nothing about another that could not be asked for.
+    let system = system_conf::parse_resolv_conf(system).map_err(|error| error.to_string());
+    let client = Client::new(&[server.address], system, None);
+    let outcome = runtime.block_on(client.addresses("broken"));
+    assert!(matches!(outcome, Err(Lack::Failed(why)) if why.contains("SERVFAIL")));
 }

@@ -110,7 +110,7 @@ fn what_cannot_be_used_is_told_and_reports_no_set() {
             (b"\xff\xfe".to_vec(), "not text"),
             (br#"{"endpoints": ["10.0.0.2:80""#.to_vec(), "line 1"),
             (b"endpoints = []".to_vec(), "line 1"),
-            (vec![b' '; LARGEST as usize + 1], "larger"),
+            (vec![b' '; LARGEST as usize + 1], "too large"),
         ] {
             std::fs::write(&path, &contents).unwrap();
             eventually(words, || heard.failure().contains(words)).await;

@@ -6,10 +6,12 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use witgate_exchange::contracts::discovery::Resolver;
@@ -34,7 +36,22 @@ pub(super) enum Addresses {
     /// The host is an address.
     One(IpAddr),
     /// The host is a name.
-    Named(watch::Sender<LookedUp>),
+    Named(Named),
+}
+
+/// A host name, and what is known about it. Reading it takes no lock.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    known: ArcSwap<LookedUp>,
+    /// Wakes requests that wait for the first look-up.
+    looked_up: Notify,
+}
+
+impl Named {
+    fn learn(&self, known: LookedUp) {
+        self.known.store(Arc::new(known));
+        self.looked_up.notify_waiters();
+    }
 }
 
 /// What is known about a host name.
@@ -49,7 +66,7 @@ pub(super) struct LookedUp {
 impl Addresses {
     /// Those of a host, which is an address or a name.
     pub(super) fn of(host: &str) -> Addresses {
-        host.parse().map_or_else(|_| Addresses::Named(watch::Sender::default()), Addresses::One)
+        host.parse().map_or_else(|_| Addresses::Named(Named::default()), Addresses::One)
     }
 
     /// The addresses with a port, in the order in which they should be tried. Waits for the first look-up.
@@ -62,11 +79,17 @@ impl Addresses {
             Addresses::Named(named) => named,
         };
         let is_known = |known: &LookedUp| !known.addresses.is_empty() || known.failure.is_some();
-        if !is_known(&named.borrow()) {
-            // Cannot fail: `self` holds the sender.
-            let _ = named.subscribe().wait_for(is_known).await;
+        let mut known = named.known.load_full();
+        while !is_known(&known) {
+            let mut next = pin!(named.looked_up.notified());
+            // From here on a look-up is noticed; it may have ended before.
+            next.as_mut().enable();
+            known = named.known.load_full();
+            if !is_known(&known) {
+                next.await;
+                known = named.known.load_full();
+            }
         }
-        let known = named.borrow();
         match (&known.failure, known.addresses.is_empty()) {
             (Some(why), true) => Err(io::Error::new(io::ErrorKind::NotFound, why.to_string())),
             _ => Ok(known.addresses.iter().map(|address| SocketAddr::new(*address, port)).collect()),
@@ -78,7 +101,7 @@ impl Addresses {
         match self {
             Addresses::One(_) => true,
             Addresses::Named(named) => {
-                let known = named.borrow();
+                let known = named.known.load();
                 known.addresses.is_empty() || known.addresses.contains(&address)
             }
         }
@@ -88,14 +111,14 @@ impl Addresses {
     #[cfg(test)]
     pub(super) fn replace(&self, addresses: Vec<IpAddr>) {
         let Addresses::Named(named) = self else { panic!("the host is an address") };
-        named.send_replace(LookedUp { addresses: addresses.into(), failure: None });
+        named.learn(LookedUp { addresses: addresses.into(), failure: None });
     }
 
     /// What is known about the name. `None` if the host is an address.
     pub(super) fn looked_up(&self) -> Option<LookedUp> {
         match self {
             Addresses::One(_) => None,
-            Addresses::Named(named) => Some(named.borrow().clone()),
+            Addresses::Named(named) => Some(LookedUp::clone(&named.known.load())),
         }
     }
 }
@@ -151,12 +174,13 @@ async fn keep_looking_up(endpoint: Arc<Endpoint>, resolver: Arc<dyn Resolver>) {
         let wait = match resolver.resolve(endpoint.host.clone()).await {
             Ok(found) => {
                 let addresses: Arc<[IpAddr]> = reachable_first(found.addresses).into();
-                named.send_replace(LookedUp { addresses, failure: None });
+                named.learn(LookedUp { addresses, failure: None });
                 pause = FIRST_PAUSE;
                 found.valid_for.clamp(SHORTEST, LONGEST)
             }
             Err(why) => {
-                named.send_modify(|known| known.failure = Some(why.into()));
+                let addresses = named.known.load().addresses.clone();
+                named.learn(LookedUp { addresses, failure: Some(why.into()) });
                 let wait = pause;
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 wait

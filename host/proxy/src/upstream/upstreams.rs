@@ -21,6 +21,12 @@ impl Upstreams {
         Upstreams { by_name, body_memory }
     }
 
+    /// Whether some source of endpoints has neither reported a good set nor failed so far.
+    pub fn await_endpoints(&self) -> bool {
+        let mut discovered = self.values().filter(|upstream| upstream.config.discover.is_some());
+        discovered.any(|upstream| upstream.carried.sink.is_awaited())
+    }
+
     /// The count of the request bodies that are kept. It is carried over every reload.
     pub(crate) fn body_memory(&self) -> &Arc<BodyMemory> {
         &self.body_memory

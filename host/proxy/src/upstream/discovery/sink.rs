@@ -311,6 +311,12 @@ impl Sink {
         (stale, until.map(|(confirmed, keep)| confirmed + keep).filter(|_| !stale))
     }
 
+    /// Whether its source has neither reported a good set nor failed so far, and there is no set of an earlier process.
+    pub(in crate::upstream) fn is_awaited(&self) -> bool {
+        let state = self.lock();
+        state.good.is_none() && !state.failing
+    }
+
     /// The last good set and its version, if there is one.
     pub(in crate::upstream) fn good(&self) -> Option<(EndpointSpecs, u64)> {
         let state = self.lock();
