@@ -99,8 +99,20 @@ impl Gateway {
     }
 
     fn launch(scratch: Scratch) -> Self {
+        let process = Self::spawn(&scratch);
+        Gateway { scratch, process, listeners: Vec::new() }
+    }
+
+    /// Starts another process with the same folder, after this one has ended, and waits until it is ready.
+    pub async fn start_again(&mut self) {
+        self.process = Self::spawn(&self.scratch);
+        self.listeners.clear();
+        self.wait_until_ready().await;
+    }
+
+    fn spawn(scratch: &Scratch) -> Child {
         let output = File::create(scratch.path().join("output")).expect("the scratch folder can be written");
-        let process = Command::new(artifacts::witgate())
+        Command::new(artifacts::witgate())
             .args(["run", "--config"])
             .arg(scratch.config())
             .current_dir(scratch.path())
@@ -108,8 +120,7 @@ impl Gateway {
             .stdout(output.try_clone().expect("a file can be shared"))
             .stderr(output)
             .spawn()
-            .expect("the gateway's binary can be run");
-        Gateway { scratch, process, listeners: Vec::new() }
+            .expect("the gateway's binary can be run")
     }
 
     /// Waits until the gateway is ready.

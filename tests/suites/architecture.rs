@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use witgate_tests::repository;
 
 /// The crates of the host, and which of them each may import.
-const CRATES: [(&str, &str, &[&str]); 9] = [
+const CRATES: [(&str, &str, &[&str]); 10] = [
     ("config", "witgate_config", &[]),
     ("exchange", "witgate_exchange", &["config"]),
     ("wire", "witgate_wire", &["config", "exchange"]),
@@ -14,7 +14,12 @@ const CRATES: [(&str, &str, &[&str]); 9] = [
     ("proxy", "witgate_proxy", &["config", "exchange", "wire", "telemetry", "upstream"]),
     ("wasm", "witgate_wasm", &["config", "exchange"]),
     ("state", "witgate_state", &["config", "exchange"]),
-    ("gateway", "witgate", &["config", "exchange", "telemetry", "upstream", "proxy", "wasm", "state"]),
+    ("discovery", "witgate_discovery", &["config", "exchange"]),
+    (
+        "gateway",
+        "witgate",
+        &["config", "exchange", "telemetry", "upstream", "proxy", "wasm", "state", "discovery"],
+    ),
 ];
 
 /// The folders of the data path by crate, and which others of the crate each may import. A request goes through those of
@@ -49,7 +54,7 @@ const FOLDERS: [(&str, &str, &[&str]); 24] = [
 ];
 
 /// Libraries that only some crates may use, and these crates.
-const RESERVED: [(&str, &[&str]); 6] = [
+const RESERVED: [(&str, &[&str]); 7] = [
     ("wasmtime", &["host/wasm"]),
     (
         "tokio",
@@ -61,6 +66,7 @@ const RESERVED: [(&str, &[&str]); 6] = [
             "host/proxy",
             "host/wasm",
             "host/state",
+            "host/discovery",
             "host/gateway",
         ],
     ),
@@ -68,6 +74,7 @@ const RESERVED: [(&str, &[&str]); 6] = [
     ("anyhow", &["host/gateway"]),
     ("redis", &["host/state"]),
     ("redb", &["host/state"]),
+    ("hickory_resolver", &["host/discovery"]),
 ];
 
 /// Adds the source files of a folder and of those in it, except for what a build has left there.

@@ -249,7 +249,7 @@ fn the_hot_swap_example_runs() {
     follow_example("hot-swap", "8080");
 }
 
-/// Ends the origins of the resilient example by the process ids in its folder, even if the test fails.
+/// Ends the origins of an example by the process ids in its folder, even if the test fails.
 struct Origins<'a>(&'a Path);
 
 impl Drop for Origins<'_> {
@@ -265,6 +265,15 @@ impl Drop for Origins<'_> {
             }
         }
     }
+}
+
+#[test]
+fn the_discovery_example_runs() {
+    let (_root, folder) = example("discovery");
+    let _origins = Origins(&folder);
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let ports = [free(), free()].map(|socket| socket.local_addr().expect("it is bound").port().to_string());
+    follow_in(&folder, "8080", &[("PORTS", ports.join(" "))]);
 }
 
 #[test]

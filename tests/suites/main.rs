@@ -7,6 +7,7 @@ mod by_body;
 mod conditions;
 mod data_path;
 mod dependencies;
+mod discovery;
 mod documents;
 mod drain;
 mod first_party;

@@ -4,6 +4,8 @@
 //! code. A path may lead to anything: a named pipe, on which opening waits for a writer; a device that never ends;
 //! a sparse file of a terabyte. Only regular files are read, and of each only as much as its purpose can need.
 
+pub mod private;
+
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};

@@ -4,6 +4,7 @@
 mod breaker;
 mod concurrency;
 mod data;
+mod discover;
 mod fallback;
 mod health;
 mod plugin;
@@ -23,6 +24,7 @@ use crate::settings::Settings;
 pub use breaker::{Breaker, Statuses};
 pub use concurrency::Concurrency;
 pub use data::Data;
+pub use discover::{Discover, DiscoverySource, DnsLookup, DnsSource, SrvSource};
 pub use fallback::{Answer, CachedAnswers, Fallback};
 pub use health::{BodyCheck, Check, Ejection, Health, HttpCheck, OnUnhealthy, SuccessRate};
 pub use plugin::{

@@ -89,7 +89,8 @@ pub(crate) fn carry<'a>(
 ) -> (Carried, Previous<'a>) {
     let Some(previous) = previous else { return (Carried::default(), Previous::default()) };
     let same_balancer = previous.config.balancer == config.balancer;
-    let same_source = previous.config.endpoints == config.endpoints;
+    let same_source =
+        previous.config.endpoints == config.endpoints && previous.config.discover == config.discover;
     let same = previous.config == *config && previous.zone.as_deref() == zone;
     let of_previous = Previous {
         fallback: previous.fallback.as_ref(),

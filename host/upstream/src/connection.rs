@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use witgate_config::model::UpstreamProtocol;
 use witgate_exchange::fault::Fault;
 
-use crate::connection::socket::Socket;
+use crate::connection::socket::{Opening, Socket};
 use crate::response::failure::fault_of;
 use crate::send::http1::Http1;
 use crate::send::upload::Upload;
@@ -55,6 +55,8 @@ pub(crate) struct Http2 {
     pub(crate) end_told: Cell<bool>,
     pub(crate) overtakes: Cell<u32>,
     pub(crate) idle_since: Cell<Instant>,
+    /// When and to which address it was opened.
+    pub(crate) opening: Opening,
 }
 
 /// One counted stream of its connection.
@@ -97,6 +99,7 @@ impl Stream {
 
 impl Http2 {
     async fn open(socket: Socket) -> hyper::Result<Rc<Http2>> {
+        let opening = socket.opening();
         let (sender, connection) = http2::Builder::new(OwnCore)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -125,6 +128,7 @@ impl Http2 {
             end_told: Cell::new(false),
             overtakes: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
+            opening,
         }))
     }
 

@@ -1,18 +1,14 @@
 //! What each core owns of this crate: its connections to endpoints, and memory that one request leaves to the next.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 
 use bytes::BytesMut;
 
 use crate::connection::pool::Pool;
-use crate::connection::resolve::Answer;
 
 thread_local! {
     /// The connections of the core.
     pub(crate) static POOL: RefCell<Pool> = RefCell::default();
-    /// The addresses of names that were resolved not long ago.
-    pub(crate) static RESOLVED: RefCell<HashMap<String, Answer>> = RefCell::default();
     /// The read buffer. Received bytes are split off, and the rest serves the next connection. Thus neither idle
     /// connections nor connections that wait for a response hold a buffer.
     pub(crate) static READ_ROOM: Cell<BytesMut> = Cell::new(BytesMut::new());

@@ -9,8 +9,10 @@ use witgate_exchange::fault::{Fault, FaultKind};
 
 use super::BreakerState;
 use super::breaker::Breaker;
-use super::health::state::Health;
+use super::deliver::Latencies;
+use super::health::state::{Health, HealthState};
 use crate::balancer::Latency;
+use crate::connection::resolve::Addresses;
 use crate::observe::ejection::Ejection;
 use crate::pick::share::Share;
 use crate::pick::slow_start::Newness;
@@ -26,6 +28,8 @@ pub(crate) struct Endpoint {
     pub(crate) name: Arc<str>,
     pub(crate) host: String,
     pub(crate) port: u16,
+    /// The addresses of the host.
+    pub(crate) addresses: Addresses,
     /// The value of `Host`, unless the client's is preserved.
     pub(crate) authority: HeaderValue,
     pub(crate) breaker: Breaker,
@@ -39,6 +43,8 @@ pub(crate) struct Endpoint {
     pub(crate) connections: AtomicUsize,
     /// Its average latency, if the balancing policy observes it.
     pub(crate) latency: Arc<Latency>,
+    /// The times from the first byte of a request to the response head.
+    pub(crate) times: Latencies,
     /// The settings that an operator has made for it.
     pub(crate) share: Arc<Share>,
     /// Since when it has been in service.
@@ -47,6 +53,8 @@ pub(crate) struct Endpoint {
     pub(crate) purges: AtomicU32,
     /// Whether the source of its set reports it as not ready or terminating.
     not_ready: AtomicBool,
+    /// Whether its source has not confirmed it for so long that its address may belong to something else.
+    distrusted: AtomicBool,
     /// Whether it has left its set.
     left: AtomicBool,
 }
@@ -67,6 +75,9 @@ pub enum Availability {
     Drained,
     /// Its source reports it as not ready or terminating, or it has left its set: it takes no requests.
     NotReady,
+    /// Its source has not confirmed it for longer than `keep_stale`, and it has no checks that pass: it takes no
+    /// requests.
+    Stale,
 }
 
 impl Availability {
@@ -75,7 +86,9 @@ impl Availability {
         match self {
             Availability::Available | Availability::Probing => true,
             Availability::Unhealthy => panics,
-            Availability::Resting | Availability::Drained | Availability::NotReady => false,
+            Availability::Resting | Availability::Drained | Availability::NotReady | Availability::Stale => {
+                false
+            }
         }
     }
 
@@ -88,26 +101,38 @@ impl Availability {
             Availability::Resting => "resting",
             Availability::Drained => "drained",
             Availability::NotReady => "not-ready",
+            Availability::Stale => "stale",
         }
     }
 }
 
 impl Endpoint {
-    /// A new endpoint. The host may be an IPv6 address with or without brackets.
+    /// A new endpoint. The host may be an IPv6 address with or without brackets. `authority` is the host and port
+    /// for the header `Host`, if they are others.
     ///
     /// # Errors
     /// The host is not valid in the header `Host`. The error is a sentence.
-    pub(crate) fn new(host: &str, port: u16, tls: bool) -> Result<Endpoint, String> {
+    pub(crate) fn new(
+        host: &str,
+        port: u16,
+        tls: bool,
+        authority: Option<(&str, u16)>,
+    ) -> Result<Endpoint, String> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let bracketed = bracketed(host);
         let name = format!("{bracketed}:{port}");
         let default_port = if tls { 443 } else { 80 };
-        let authority = if port == default_port { bracketed } else { name.clone() };
+        let (host_header, port_header) = authority.unwrap_or((&bracketed, port));
+        let authority = match port_header == default_port {
+            true => host_header.to_owned(),
+            false => format!("{host_header}:{port_header}"),
+        };
         let authority = HeaderValue::from_str(&authority)
             .map_err(|_| format!("`{host}` cannot be the host of an endpoint"))?;
         Ok(Endpoint {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             name: name.into(),
+            addresses: Addresses::of(host.trim_matches(['[', ']'])),
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
             authority,
@@ -117,10 +142,12 @@ impl Endpoint {
             active: Arc::default(),
             connections: AtomicUsize::new(0),
             latency: Arc::default(),
+            times: Latencies::default(),
             share: Arc::default(),
             newness: Newness::default(),
             purges: AtomicU32::default(),
             not_ready: AtomicBool::default(),
+            distrusted: AtomicBool::default(),
             left: AtomicBool::default(),
         })
     }
@@ -133,6 +160,9 @@ impl Endpoint {
         }
         if !self.is_ready() {
             return Availability::NotReady;
+        }
+        if self.distrusted.load(Ordering::Relaxed) && self.health.state() != HealthState::Healthy {
+            return Availability::Stale;
         }
         match self.breaker.state() {
             BreakerState::Open => Availability::Resting,
@@ -150,6 +180,11 @@ impl Endpoint {
     /// Sets whether its source wants it to take requests. Returns whether it has just become ready.
     pub(crate) fn become_ready(&self, ready: bool) -> bool {
         self.not_ready.swap(!ready, Ordering::Relaxed) && ready
+    }
+
+    /// Sets whether it takes requests only as long as its checks pass.
+    pub(crate) fn distrust(&self, distrusted: bool) {
+        self.distrusted.store(distrusted, Ordering::Relaxed);
     }
 
     /// Whether neither an operator nor the source excludes it from taking requests.

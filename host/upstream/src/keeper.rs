@@ -9,6 +9,7 @@
 //! | half-opens breakers, ends ejections, raises weights in slow start, ends load shedding | at the time at which it is due |
 //! | compares success rates | once in an interval, if that is configured |
 //! | active checks | in their intervals ([`checks`]) |
+//! | looks up host names of endpoints | when their addresses are no longer valid ([`resolve`](crate::connection::resolve)) |
 //! | logs events | when they happen |
 //!
 //! Each upstream has a task. It sleeps until an event of the upstream ([`Events`]), until another version of the
@@ -32,11 +33,13 @@ use tokio::time::{sleep, sleep_until};
 use witgate_telemetry::Telemetry;
 
 use super::discovery::run::RunningSource;
+use super::discovery::save::Saving;
 use super::discovery::sink::PendingSet;
 use super::health::checks::{self, Checks};
 use super::set::TableMaking;
 use super::{BreakerState, CurrentUpstreams, Upstream};
 use crate::balancer::clock;
+use crate::connection::resolve::LookUps;
 
 /// The shortest time between two rounds of an upstream. A round reads the states of all its endpoints, so many
 /// events at once are handled by one round.
@@ -155,16 +158,22 @@ async fn keep_one(
     rounds: Arc<AtomicU64>,
     slots: Rc<Semaphore>,
 ) {
+    let discovery = newest.borrow().discovery.clone();
     let mut checks = Checks::new(newest.clone(), slots);
+    let mut look_ups = LookUps::new(discovery.resolver.clone());
+    let mut own = discovery.own.watch();
+    let mut saving = Saving::default();
     let mut source = None;
     loop {
         let upstream = newest.borrow_and_update().clone();
         if let Some(built) = upstream.take_source() {
-            let knows_its_set = !built.source.known().is_empty();
-            let sink = upstream.carried.sink.begin(built.source.limits(), knows_its_set);
+            let knows_its_set = built.kind.is_none();
+            let (limits, restored) = (built.limits.clone(), built.restored.clone());
+            let sink = upstream.carried.sink.begin(built.kind, limits, knows_its_set, restored);
             source = Some(RunningSource::start(built, sink));
         }
-        let due = upstream.round(&mut checks);
+        look_ups.follow(&upstream);
+        let due = upstream.round(&mut checks).into_iter().chain(saving.follow(&upstream)).min();
         log_events(&upstream, &telemetry);
         rounds.fetch_add(1, Ordering::Relaxed);
         let carried = upstream.carried.clone();
@@ -173,6 +182,8 @@ async fn keep_one(
         tokio::select! {
             () = carried.events.happened() => {}
             () = until(due) => {}
+            // Cannot fail: `discovery` holds the sender.
+            _ = own.changed() => carried.sink.withdraw(),
             changed = newest.changed() => if changed.is_err() {
                 drop(source);
                 return;
@@ -200,11 +211,14 @@ impl Upstream {
                 None
             }
         };
+        let (stale, stale_at) = self.carried.sink.staleness();
+        self.distrust(stale);
         checks.follow(self);
         self.review_ejections(Instant::now());
         self.refresh(clock::now(), TableMaking::Paced);
         self.note_calm();
-        self.due(Instant::now(), clock::now()).into_iter().chain(serve_at).min()
+        let due = self.due(Instant::now(), clock::now());
+        due.into_iter().chain(serve_at).chain(stale_at.map(tokio::time::Instant::into_std)).min()
     }
 
     /// The next time at which something changes without an event.

@@ -58,7 +58,7 @@ use witgate_config::{Problem, Problems, model};
 use crate::balancer::{BALANCERS, Policy};
 use crate::carry::{Carried, Previous, carry};
 use crate::connection::tls::Tls;
-use crate::discovery::{EndpointSpec, EndpointSpecs};
+use crate::discovery::{Discovery, EndpointSpecs};
 use crate::fallback::Fallback;
 use crate::request::sticky::Sticky;
 use crate::set::{Changing, EndpointSet, MemberBuilder};
@@ -97,6 +97,7 @@ pub struct Upstream {
     /// The source of its endpoints, until the keeper starts it. Shared with the previous version if the source is
     /// the same.
     source: SourceSlot,
+    discovery: Discovery,
     carried: Carried,
     set: ArcSwap<EndpointSet>,
     changing: Changing,
@@ -107,22 +108,32 @@ impl Upstream {
     /// [`carry`](mod@carry). `zone` is the zone of the gateway.
     ///
     /// # Errors
-    /// An unknown balancer, or settings that the balancer does not accept; TLS files that cannot be read or used.
+    /// A source that this build does not have; an unknown balancer, or settings that the balancer does not accept; TLS
+    /// files that cannot be read or used.
     pub fn build(
         name: &str,
         config: &model::Upstream,
         zone: Option<&str>,
+        discovery: &Discovery,
         previous: Option<&Arc<Upstream>>,
     ) -> Result<Arc<Upstream>, Problems> {
-        Upstream::build_with(discovery::build(config)?, name, config, zone, previous)
+        Upstream::build_with(
+            discovery::build(name, config, discovery)?,
+            name,
+            config,
+            zone,
+            discovery,
+            previous,
+        )
     }
 
     /// As [`Upstream::build`], with a given source.
     fn build_with(
-        source: discovery::BuiltSource,
+        mut source: discovery::BuiltSource,
         name: &str,
         config: &model::Upstream,
         zone: Option<&str>,
+        discovery: &Discovery,
         previous: Option<&Arc<Upstream>>,
     ) -> Result<Arc<Upstream>, Problems> {
         let mut problems = Problems::new();
@@ -140,10 +151,14 @@ impl Upstream {
         let policy = build_policy(name, config, &previous).map_err(|more| problems.extend(more));
         let plan = health::Plan::build(name, config, tls.as_ref());
         let plan = plan.map_err(|more| problems.extend(more)).unwrap_or_default();
-        let (specs, version) = starting_set(&source, &carried);
+        if previous.source.is_none() && carried.sink.good().is_none() {
+            source.restore(name, config, discovery);
+        }
+        let (specs, version) = starting_set(&source, &carried, previous.source.is_some());
         let builder = MemberBuilder {
             zone,
             tls: config.tls.is_some(),
+            authority: set::authority(config),
             counts_in_flight: policy.as_ref().is_ok_and(|policy| policy.counts_in_flight()),
             before: previous.set.as_deref(),
             same_way,
@@ -166,6 +181,7 @@ impl Upstream {
             tls,
             plan,
             source: previous.source.unwrap_or_else(|| Arc::new(Mutex::new(Some(source)))),
+            discovery: discovery.clone(),
             carried,
             set: ArcSwap::from_pointee(EndpointSet::empty()),
             changing: Changing::default(),
@@ -181,15 +197,22 @@ impl Upstream {
 }
 
 /// The first set of endpoints, and its version: the set that the source knows from the start, or else the last
-/// good set of the previous source.
-fn starting_set(source: &discovery::BuiltSource, carried: &Carried) -> (EndpointSpecs, u64) {
-    let known = source.source.known();
+/// good set of the previous source or of an earlier process. A source that keeps running has its last good set.
+fn starting_set(source: &discovery::BuiltSource, carried: &Carried, runs: bool) -> (EndpointSpecs, u64) {
+    let good = || carried.sink.good().map(|(good, version)| (source.allowed(&good), version));
+    if runs && let Some(good) = good() {
+        return good;
+    }
+    let known = source.known();
     if known.is_empty()
-        && let Some(good) = carried.sink.good()
+        && let Some(good) = good()
     {
         return good;
     }
-    (known.into_iter().map(Arc::<EndpointSpec>::new).collect(), 0)
+    match &source.restored {
+        Some((set, _)) if known.is_empty() => (set.clone(), 0),
+        _ => (known.into(), 0),
+    }
 }
 
 fn invalid_host(upstream: &str) -> impl Fn((usize, String)) -> Problem {

@@ -78,6 +78,9 @@ pub(crate) fn notify(attempt: &Attempt, observation: Observation) {
     judge(attempt, observation);
     concurrency(attempt, observation);
     balancer(attempt, observation);
+    if let Observation::Answered { within, .. } = observation {
+        attempt.endpoint().times.record(within);
+    }
 }
 
 fn balancer(attempt: &Attempt, observation: Observation) {

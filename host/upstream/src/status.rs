@@ -3,6 +3,7 @@
 pub(crate) mod expose;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, UNIX_EPOCH};
 
@@ -98,6 +99,19 @@ pub struct EndpointStatus {
     pub availability: Availability,
     /// Its average latency in microseconds, if the balancing policy observes it.
     pub latency_micros: Option<u64>,
+    /// The time to the response head in microseconds that half of its recent requests did not exceed; absent if
+    /// there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_micros: Option<u64>,
+    /// As `p50_micros`, for 95 of 100 requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p95_micros: Option<u64>,
+    /// The addresses of its host, if that is a name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolved: Vec<IpAddr>,
+    /// Why the latest look-up of its host failed; absent if it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lookup_failure: Option<String>,
     /// The number of requests in flight.
     pub active: usize,
     /// The number of open connections.
@@ -161,6 +175,9 @@ impl Upstream {
         let (checks_succeeded, checks_failed) = endpoint.health.checks();
         let (requests_succeeded, requests_failed) = endpoint.ejection.requests();
         let remains = endpoint.ejection.remains(Instant::now());
+        let times = endpoint.times.quantiles([0.5, 0.95]);
+        let micros = |index: usize| times.map(|times| times[index].as_micros() as u64);
+        let looked_up = endpoint.addresses.looked_up().unwrap_or_default();
         EndpointStatus {
             address: endpoint.name.to_string(),
             weight: state.weight,
@@ -170,6 +187,10 @@ impl Upstream {
             zone: spec.zone.clone(),
             availability: state.availability,
             latency_micros: endpoint.latency.micros(),
+            p50_micros: micros(0),
+            p95_micros: micros(1),
+            resolved: looked_up.addresses.to_vec(),
+            lookup_failure: looked_up.failure.map(|why| why.to_string()),
             active,
             connections,
             idle: match self.config.protocol {

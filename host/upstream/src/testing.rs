@@ -23,6 +23,7 @@ pub use witgate_exchange::testing::*;
 use witgate_exchange::trace::TraceContext;
 use witgate_telemetry::InService;
 
+use crate::discovery::Discovery;
 use crate::{CurrentUpstreams, Upstream, Upstreams};
 
 /// A configuration without listeners, routes or upstreams.
@@ -106,7 +107,7 @@ impl Snapshot {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn build(config: Config, previous: Option<&Snapshot>) -> Result<Snapshot, Problems> {
-        let upstreams = Upstreams::build(&config, previous.map(|previous| &*previous.upstreams));
+        let upstreams = Upstreams::build(&config, &Discovery::default(), previous.map(|previous| &*previous.upstreams));
         let upstreams = upstreams.map_err(|(_, problems)| problems)?;
         Ok(Snapshot { config: Arc::new(config), upstreams: Arc::new(upstreams) })
     }

@@ -8,6 +8,7 @@ use witgate_exchange::names::Named;
 use witgate_exchange::replay::memory::BodyMemory;
 
 use super::Upstream;
+use crate::discovery::Discovery;
 
 /// The upstreams of a snapshot, by name, and what they share.
 #[derive(Clone)]
@@ -18,18 +19,22 @@ pub struct Upstreams {
 
 impl Upstreams {
     /// Builds the upstreams of a configuration. Those whose settings are unchanged are taken from `previous`, with
-    /// their connections and state.
+    /// their connections and state. `discovery` is what they need in order to find endpoints.
     ///
     /// Reads their TLS files, so it must not run on the data path.
     ///
     /// # Errors
     /// The upstreams that could be built, for further checks, and everything that is wrong with the others.
-    pub fn build(config: &Config, previous: Option<&Upstreams>) -> Result<Upstreams, (Upstreams, Problems)> {
+    pub fn build(
+        config: &Config,
+        discovery: &Discovery,
+        previous: Option<&Upstreams>,
+    ) -> Result<Upstreams, (Upstreams, Problems)> {
         let mut problems = Problems::new();
         let mut by_name = Named::default();
         for (name, settings) in &config.upstreams {
             let before = previous.and_then(|previous| previous.get(name.as_str()));
-            match Upstream::build(name, settings, config.gateway.zone.as_deref(), before) {
+            match Upstream::build(name, settings, config.gateway.zone.as_deref(), discovery, before) {
                 Ok(upstream) => {
                     by_name.insert(upstream.name.clone(), upstream);
                 }
@@ -44,6 +49,12 @@ impl Upstreams {
     /// These upstreams, whose kept request bodies are counted in `body_memory`.
     pub fn new(by_name: Named<Arc<str>, Arc<Upstream>>, body_memory: Arc<BodyMemory>) -> Upstreams {
         Upstreams { by_name, body_memory }
+    }
+
+    /// Whether some source of endpoints has neither reported a good set nor failed so far.
+    pub fn await_endpoints(&self) -> bool {
+        let mut discovered = self.values().filter(|upstream| upstream.config.discover.is_some());
+        discovered.any(|upstream| upstream.carried.sink.is_awaited())
     }
 
     /// The count of the request bodies that are kept. It is carried over every reload.

@@ -5,8 +5,6 @@
 //! engine, and the code. The key is in a file beside the folder, so that write access to the folder alone is not
 //! enough to forge an entry. A cache that fails a check is not used; the gateway then compiles, which is slower.
 
-mod folder;
-
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::io;
@@ -15,6 +13,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use wasmtime::component::Component;
+use witgate_config::file::private as folder;
 use witgate_config::model::LogLevel;
 
 use crate::deserialize::deserialize;
@@ -23,6 +22,9 @@ use crate::journal::Journal;
 
 /// Length of the message authentication code at the beginning of an entry, in bytes.
 const TAG: usize = 32;
+
+/// The largest entry that is read, in bytes: slightly more than the largest code that compilation may produce.
+const ENTRY: u64 = (512 << 20) + 4096;
 
 /// Number of entries that are kept; the oldest ones are removed first.
 const ENTRIES: usize = 64;
@@ -37,7 +39,7 @@ impl Cache {
     /// Opens the folder, creating it if it does not exist. Returns `None` and writes a line to the log if the
     /// folder cannot be trusted.
     pub(crate) fn open(path: &Path, journal: &dyn Journal) -> Option<Self> {
-        let opened = folder::prepare(path).and_then(|()| folder::key(path));
+        let opened = folder::prepare(path).and_then(|()| folder::key(path, fill));
         match opened {
             Ok(key) => Some(Cache { folder: path.to_owned(), key: hmac::Key::new(hmac::HMAC_SHA256, &key) }),
             Err(reason) => {
@@ -51,7 +53,7 @@ impl Cache {
     /// The compiled code of a component for this engine; `None` if there is no valid entry.
     pub(crate) fn load(&self, engine: &wasmtime::Engine, digest: &[u8; 32]) -> Option<Component> {
         let path = self.path(engine, digest);
-        let component = match folder::read(&path) {
+        let component = match folder::read(&path, ENTRY) {
             Ok(entry) => self.sound(engine, digest, &entry).and_then(|code| deserialize(engine, code).ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(_) => None,
@@ -76,7 +78,7 @@ impl Cache {
         let mut entry = tag.as_ref().to_vec();
         entry.extend_from_slice(code);
         let _unkept = folder::write(&self.path(engine, digest), &entry);
-        folder::trim(&self.folder, ENTRIES);
+        folder::trim(&self.folder, "code", ENTRIES);
     }
 
     /// The message authentication code of an entry, over the engine, the component and the code.
@@ -91,6 +93,10 @@ impl Cache {
     fn path(&self, engine: &wasmtime::Engine, digest: &[u8; 32]) -> PathBuf {
         self.folder.join(format!("{}-{:016x}.code", hexadecimal(digest), compatibility(engine)))
     }
+}
+
+fn fill(bytes: &mut [u8]) -> Result<(), ()> {
+    aws_lc_rs::rand::fill(bytes).map_err(|_| ())
 }
 
 /// A hash that differs between engines that cannot run each other's code.

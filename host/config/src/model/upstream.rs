@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::health::{Ejection, Health};
-use super::{Breaker, CertificateFiles, Concurrency, Fallback, Hedge, Retry};
+use super::{Breaker, CertificateFiles, Concurrency, Discover, Fallback, Hedge, Retry};
 
 use crate::settings::Settings;
 
 /// `[upstreams.NAME]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Upstream {
-    /// Its endpoints, at least one.
+    /// The fixed list of its endpoints; empty only if they come from a source.
     pub endpoints: Vec<Endpoint>,
+    /// The source of its endpoints; `None`: the fixed list.
+    pub discover: Option<Discover>,
     /// The policy that picks among them.
     pub balancer: Balancer,
     /// Sticky sessions, if clients are to stay with their endpoint.
@@ -36,6 +38,8 @@ pub struct Upstream {
     pub idle_timeout: Option<Duration>,
     /// How long an idle connection is kept.
     pub keep_alive: Duration,
+    /// The age at which a connection takes no further requests; `None`: unlimited.
+    pub max_connection_age: Option<Duration>,
     /// Idle connections kept for each endpoint and core.
     pub idle_connections: usize,
     /// The most fields of a response head; at least 1.

@@ -42,7 +42,7 @@ pub(crate) struct Gateway {
     /// The folder that is watched for plugins. The files of plugins are looked up here.
     #[schemars(length(min = 1))]
     plugin_folder: String,
-    /// Where compiled plugins are kept between starts, or `"off"`. Without it, the user's cache folder
+    /// Where compiled plugins and the last good sets of discovered endpoints are kept between starts, or `"off"`. Without it, the user's cache folder
     /// (`$CACHE_DIRECTORY`, `$XDG_CACHE_HOME/witgate` or `~/.cache/witgate`). It must belong to the gateway's user alone.
     #[schemars(length(min = 1))]
     cache_folder: Option<String>,

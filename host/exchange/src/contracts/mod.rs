@@ -17,6 +17,7 @@
 //! | `fetch` | [`Fetch`]: outbound requests on behalf of a call |
 //! | [`counter`] | [`Counter`](counter::Counter): where draws are counted |
 //! | [`store`] | [`KeyStore`](store::KeyStore): keys that plugins store |
+//! | [`discovery`] | [`Source`](discovery::Source): supplies the endpoints of an upstream |
 //! | [`state`] | [`State`](state::State): one place that keeps counters and stores, as the configuration names it |
 //! | `maybe_ready` | [`MaybeReady`]: a result that is ready, or that is waited for |
 //!
@@ -32,6 +33,7 @@ mod binding;
 mod by_body;
 mod call;
 pub mod counter;
+pub mod discovery;
 mod fetch;
 mod gate;
 mod interest;

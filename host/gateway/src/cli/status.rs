@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::output::{Format, print, table};
 use super::place::AdminPlace;
 use crate::admin::client::{AdminAddress, Answer, ask};
-use crate::control::status::{self, BindingStatus, Compilation, StateStatus, Status};
+use crate::control::status::{self, BindingStatus, Compilation, SourceStatus, StateStatus, Status};
 use crate::exit::{Exit, ExitResult, Failure};
 
 /// Show the state of a running gateway: versions in service, the latest change, what was refused and why.
@@ -69,6 +69,7 @@ fn describe(status: &Status, now: u64) -> String {
         describe_bindings(&mut text, &status.bindings, now);
     }
     describe_states(&mut text, &status.states);
+    describe_sources(&mut text, &status.sources);
     if !status.undeclared.is_empty() {
         text.push_str("\nIn the plugin folder, but declared by no plugin (they do nothing):\n");
         for file in &status.undeclared {
@@ -107,6 +108,31 @@ fn describe_states(text: &mut String, states: &[StateStatus]) {
     let rows: Vec<_> =
         states.iter().map(|state| [state.state.clone(), state.kind.clone(), health(state)]).collect();
     let _ = write!(text, "\n{}", table(["STATE", "KIND", "HEALTH"], &rows));
+}
+
+fn describe_sources(text: &mut String, sources: &[SourceStatus]) {
+    if sources.is_empty() {
+        return;
+    }
+    let rows: Vec<_> = sources
+        .iter()
+        .map(|SourceStatus { upstream, source }| {
+            let health = match &source.error {
+                None => "in order".to_owned(),
+                Some(error) => error.clone(),
+            };
+            let changed = source.changed.map_or_else(|| "-".to_owned(), since);
+            let age = if source.changes == 0 { "-".to_owned() } else { since(source.age) };
+            [upstream.clone(), source.kind.clone(), source.endpoints.to_string(), age, changed, health]
+        })
+        .collect();
+    let headings = ["UPSTREAM", "SOURCE", "ENDPOINTS", "CONFIRMED", "CHANGED", "HEALTH"];
+    let _ = write!(text, "\n{}", table(headings, &rows));
+}
+
+/// How long ago something was, from milliseconds.
+pub(super) fn since(millis: u64) -> String {
+    format!("{} ago", ago(millis / 1000, 0))
 }
 
 fn describe_bindings(text: &mut String, bindings: &[BindingStatus], now: u64) {

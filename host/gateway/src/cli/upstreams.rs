@@ -1,5 +1,6 @@
 //! `witgate upstreams`
 
+mod detail;
 mod set;
 
 use std::fmt::Write;
@@ -9,18 +10,22 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde::Serialize;
 use witgate_config::model::{Upstream, UpstreamProtocol};
+use witgate_upstream::discovery::SinkStatus;
 use witgate_upstream::{
     Availability, BreakerState, EndpointStatus, EventStatus, HealthState, TriesStatus, UpstreamStatus,
 };
 
 use super::output::{Format, print, table};
 use super::place::AdminPlace;
-use super::status::{ago, read};
+use super::status::{ago, read, since};
 use crate::admin::client::ask;
 use crate::control::source::Source;
-use crate::exit::{Exit, ExitResult};
+use crate::exit::{Exit, ExitResult, Failure};
 
 /// Show the upstreams of a running gateway and their latest events, or change one of their endpoints.
+///
+/// With a name, everything about that upstream is shown: latencies of its endpoints, the addresses of their host names, and
+/// what its source reports.
 ///
 /// Where no gateway runs, the upstreams of the configuration are listed instead, and standard error says so; with
 /// `--admin`, or `WITGATE_ADMIN`, it is a failure (exit code 5).
@@ -29,6 +34,8 @@ use crate::exit::{Exit, ExitResult};
 pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
+    /// Show this upstream only, in detail
+    name: Option<String>,
     #[command(flatten)]
     admin: AdminPlace,
     /// List the upstreams of the configuration, without asking a gateway
@@ -66,9 +73,19 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let place = arguments.admin.place();
     match ask(&place, Method::GET, "/upstreams") {
         Ok(answer) => {
-            let upstreams: Vec<UpstreamStatus> = read(&place, &answer)?;
+            let mut upstreams: Vec<UpstreamStatus> = read(&place, &answer)?;
+            if let Some(name) = &arguments.name {
+                let names: Vec<String> = upstreams.iter().map(|upstream| upstream.name.clone()).collect();
+                upstreams.retain(|upstream| upstream.name == *name);
+                if upstreams.is_empty() {
+                    return Err(Failure::new(Exit::Failure, unknown(name, &names)));
+                }
+            }
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-            print(arguments.format, &upstreams, || describe(&upstreams, arguments.events, now))
+            print(arguments.format, &upstreams, || {
+                let text = describe(&upstreams, arguments.events, now);
+                if arguments.name.is_some() { text + &detail::describe(&upstreams) } else { text }
+            })
         }
         Err(failure) if failure.exit == Exit::AdminUnreachable && !arguments.admin.is_given() => {
             list_configured(arguments)?;
@@ -81,8 +98,15 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
 
 fn list_configured(arguments: &Arguments) -> ExitResult {
     let reading = Source::Path(arguments.admin.config_path()).read()?;
-    let rows: Vec<Row> =
-        reading.config.upstreams.iter().map(|(name, upstream)| row(name, upstream)).collect();
+    let names: Vec<String> = reading.config.upstreams.keys().cloned().collect();
+    let mut upstreams: Vec<_> = reading.config.upstreams.iter().collect();
+    if let Some(wanted) = &arguments.name {
+        upstreams.retain(|(name, _)| *name == wanted);
+        if upstreams.is_empty() {
+            return Err(Failure::new(Exit::Failure, unknown(wanted, &names)));
+        }
+    }
+    let rows: Vec<Row> = upstreams.into_iter().map(|(name, upstream)| row(name, upstream)).collect();
     print(arguments.format, &rows, || {
         let cells: Vec<_> = rows
             .iter()
@@ -95,11 +119,25 @@ fn list_configured(arguments: &Arguments) -> ExitResult {
     })
 }
 
+/// Says that there is no upstream of this name, and which there are.
+fn unknown(name: &str, names: &[String]) -> String {
+    let most = 20;
+    let more = if names.len() > most { ", …" } else { "" };
+    match names.is_empty() {
+        true => format!("there is no upstream `{name}`: the configuration has none"),
+        false => {
+            let names = names[..names.len().min(most)].join(", ");
+            format!("there is no upstream `{name}`; upstreams are {names}{more}")
+        }
+    }
+}
+
 fn row(name: &str, upstream: &Upstream) -> Row {
     let endpoints = upstream.endpoints.iter().map(|endpoint| format!("{}:{}", endpoint.host, endpoint.port));
+    let source = upstream.discover.iter().map(|discover| format!("by {}", discover.source.kind()));
     Row {
         name: name.to_owned(),
-        endpoints: endpoints.collect(),
+        endpoints: endpoints.chain(source).collect(),
         protocol: match upstream.protocol {
             UpstreamProtocol::Http1 => "http/1.1",
             UpstreamProtocol::Http2 => "h2",
@@ -175,9 +213,7 @@ fn describe_guards(text: &mut String, upstream: &UpstreamStatus) {
         Some(BreakerState::Closed) | None => {}
     }
     if let Some(source) = &upstream.source {
-        let _ = write!(text, "\n{name}: {} endpoints told {} s ago", source.endpoints, source.age / 1000);
-        let error = source.error.as_ref().map(|error| format!(", then: {error}"));
-        let _ = writeln!(text, "{}", error.unwrap_or_default());
+        describe_source(text, name, source);
     }
     if let Some(load) = &upstream.load {
         let _ = write!(text, "\n{name}: {} requests in flight", load.requests);
@@ -197,6 +233,31 @@ fn describe_guards(text: &mut String, upstream: &UpstreamStatus) {
     }
 }
 
+fn describe_source(text: &mut String, name: &str, source: &SinkStatus) {
+    let _ = match source.changes {
+        0 if !source.restored => write!(text, "\n{name}: no endpoints from {} so far", source.kind),
+        _ => write!(
+            text,
+            "\n{name}: {} endpoints from {}, confirmed {}, changed {}",
+            source.endpoints,
+            source.kind,
+            since(source.age),
+            source.changed.map_or_else(|| "never".to_owned(), since)
+        ),
+    };
+    if source.left_out > 0 {
+        let _ = write!(text, ", {} left out", source.left_out);
+    }
+    if source.restored {
+        text.push_str(", kept from before the start");
+    }
+    if source.stale {
+        text.push_str(", STALE");
+    }
+    let error = source.error.as_ref().map(|error| format!(": {error}"));
+    let _ = writeln!(text, "{}", error.unwrap_or_default());
+}
+
 /// Why an endpoint takes no requests, the longest-lasting reason first; or that it takes them.
 fn state(endpoint: &EndpointStatus) -> String {
     if endpoint.availability == Availability::Drained {
@@ -204,6 +265,9 @@ fn state(endpoint: &EndpointStatus) -> String {
     }
     if endpoint.availability == Availability::NotReady {
         return "not ready".to_owned();
+    }
+    if endpoint.availability == Availability::Stale {
+        return "stale".to_owned();
     }
     if endpoint.weight == 0 {
         return "no weight".to_owned();
@@ -232,7 +296,6 @@ fn describe_event(upstream: &str, event: &EventStatus, now: u64) -> String {
 #[cfg(test)]
 mod tests {
     use witgate_upstream::LoadStatus;
-    use witgate_upstream::discovery::SinkStatus;
 
     use super::*;
 
@@ -246,6 +309,10 @@ mod tests {
             zone: None,
             availability: Availability::Available,
             latency_micros: None,
+            p50_micros: Some(1500),
+            p95_micros: None,
+            resolved: Vec::new(),
+            lookup_failure: None,
             active: 2,
             connections: 3,
             idle: 1,
@@ -277,6 +344,7 @@ mod tests {
             (EndpointStatus { breaker: BreakerState::HalfOpen, ..endpoint() }, "half-open"),
             (EndpointStatus { weight: 0, ..endpoint() }, "no weight"),
             (EndpointStatus { availability: Availability::NotReady, ..endpoint() }, "not ready"),
+            (EndpointStatus { availability: Availability::Stale, ..endpoint() }, "stale"),
             (EndpointStatus { availability: Availability::Drained, ..endpoint() }, "draining"),
             (EndpointStatus { availability: Availability::Drained, active: 0, ..endpoint() }, "drained"),
         ] {
@@ -307,9 +375,16 @@ mod tests {
             endpoints: vec![endpoint()],
             tries: TriesStatus { retries: 3, budget_exhausted: 1, ..TriesStatus::default() },
             source: Some(SinkStatus {
+                kind: "dns".to_owned(),
                 age: 61_000,
+                changed: Some(300_000),
+                changes: 2,
+                failing: true,
+                stale: false,
+                restored: false,
                 endpoints: 1,
-                left_out: 0,
+                left_out: 1,
+                refused: Vec::new(),
                 error: Some("the registry does not answer".to_owned()),
             }),
             events: vec![event],
@@ -325,7 +400,7 @@ mod tests {
             "users: breaker open",
             "users: 5 requests in flight, at most 100, adaptive limit 20, 2 wait, 7 dropped so far, being dropped now",
             "users: fallbacks taken: cached 3",
-            "users: 1 endpoints told 61 s ago, then: the registry does not answer",
+            "users: 1 endpoints from dns, confirmed 61 s ago, changed 5 min ago, 1 left out: the registry does not answer",
         ] {
             assert!(text.lines().any(|written| written == line), "`{line}` is missing in:\n{text}");
         }

@@ -5,7 +5,7 @@
 //! moment.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -21,7 +21,9 @@ use super::load::Finished;
 use super::put_back::{PutBack, Redrafted};
 use super::state_metrics::StateMetrics;
 use super::states::States;
-use super::status::{self, Change, Compilation, GatewayPhase, QuarantineStatus, StateStatus, Status};
+use super::status::{
+    self, Change, Compilation, GatewayPhase, QuarantineStatus, SourceStatus, StateStatus, Status,
+};
 use super::wanted::Wanted;
 
 /// The most requests of operators ([`Request`]) in progress. Each is a rare event; more would be abuse.
@@ -101,6 +103,8 @@ struct Shared {
     status: ArcSwap<Status>,
     /// The snapshot in service; empty before the first.
     snapshot: ArcSwapOption<Snapshot>,
+    /// Whether each source of endpoints has reported a set or failed since the start.
+    heard_of_endpoints: AtomicBool,
     /// What is being compiled.
     compilation: Mutex<Option<Compilation>>,
     /// The states in service; empty before the first.
@@ -218,6 +222,10 @@ impl Handle {
             let quarantine = quarantined.remove(&binding.binding);
             binding.quarantine = quarantine.map(|quarantine| QuarantineStatus::of(quarantine, now));
         }
+        let discovered = self.upstreams().into_iter();
+        status.sources = discovered
+            .filter_map(|upstream| Some(SourceStatus { upstream: upstream.name, source: upstream.source? }))
+            .collect();
         if let Some(states) = self.shared.states.load_full() {
             status.states = states.health().map(StateStatus::of).collect();
         }
@@ -234,9 +242,24 @@ impl Handle {
         self.shared.compilation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the gateway should get traffic.
+    /// Whether the gateway should get traffic. After the start, that waits until each source of endpoints has reported a set or
+    /// failed.
     pub(crate) fn is_ready(&self) -> bool {
-        !self.is_draining() && self.shared.status.load().phase == GatewayPhase::Running
+        let runs = !self.is_draining() && self.shared.status.load().phase == GatewayPhase::Running;
+        runs && self.has_endpoints()
+    }
+
+    /// Whether each source of endpoints has reported a set or failed since the start. An upstream that a reload adds does
+    /// not change the answer.
+    fn has_endpoints(&self) -> bool {
+        let heard = &self.shared.heard_of_endpoints;
+        let snapshot = self.shared.snapshot.load();
+        if !heard.load(Ordering::Relaxed)
+            && snapshot.as_ref().is_some_and(|snapshot| !snapshot.upstreams.await_endpoints())
+        {
+            heard.store(true, Ordering::Relaxed);
+        }
+        heard.load(Ordering::Relaxed)
     }
 
     /// Logs, metrics and the status follow a snapshot that was put in service.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use witgate_config::Config;
 use witgate_proxy::listener::ListenerTls;
 use witgate_proxy::snapshot::{Services, Snapshot};
+use witgate_upstream::discovery::Discovery;
 
 use super::components::Components;
 use super::data::{self, DataFiles};
@@ -37,6 +38,7 @@ pub(super) struct Job {
     pub(super) force: Force,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) in_service: InService,
+    pub(super) discovery: Discovery,
     /// See [`Control`](super::Control).
     pub(super) generation: u64,
 }
@@ -143,7 +145,12 @@ impl Job {
         if !problems.is_empty() {
             return Err(reading.refusal(Exit::Config, problems));
         }
-        let before = Before { states: &before.states, data: &before.data, snapshot: Some(&self.snapshot) };
+        let before = Before {
+            states: &before.states,
+            data: &before.data,
+            discovery: &self.discovery,
+            snapshot: Some(&self.snapshot),
+        };
         let Built { draft, snapshot, states, data } = build(&self.library, &reading, &self.force, before)?;
         let next = if self.changes_nothing(&reading, &draft) {
             Next::Same
@@ -202,6 +209,7 @@ pub(super) struct Built {
 pub(super) struct Before<'b> {
     pub(super) states: &'b States,
     pub(super) data: &'b DataFiles,
+    pub(super) discovery: &'b Discovery,
     /// `None`: there is no version in service.
     pub(super) snapshot: Option<&'b Snapshot>,
 }
@@ -222,7 +230,8 @@ pub(super) fn build(
     problems.extend(more);
     let draft = library.draft(Plan { config, states: &states, data: &data }, force);
     let plugins = draft.as_ref().map_or_else(|_| library::stand_ins(config), Draft::plugins);
-    let services = Services { plugins, counter: states.counter(&config.gateway) };
+    let counter = states.counter(&config.gateway);
+    let services = Services { plugins, counter, discovery: before.discovery.clone() };
     let snapshot = Snapshot::build(config.clone(), services, before.snapshot);
     match (draft, snapshot) {
         (Ok(draft), Ok(snapshot)) if problems.is_empty() => Ok(Built { draft, snapshot, states, data }),

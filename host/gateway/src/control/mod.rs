@@ -8,6 +8,7 @@
 
 mod components;
 mod data;
+mod discovery;
 mod drain;
 mod emptied;
 pub(crate) mod handle;
@@ -30,6 +31,7 @@ use witgate_proxy::listener::DataPlane;
 use witgate_proxy::snapshot::{Services, Snapshot};
 use witgate_telemetry::Telemetry;
 use witgate_upstream::adjust;
+use witgate_upstream::discovery::Discovery;
 use witgate_wasm::Inspection;
 
 use crate::admin::AdminThread;
@@ -63,6 +65,7 @@ pub(crate) struct Control {
     status: Status,
     data_plane: DataPlane,
     in_service: InService,
+    discovery: Discovery,
     admin: AdminThread,
     watch: FileWatch,
     loads: LoadThread,
@@ -97,7 +100,8 @@ pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
     let components = Components::new(&reading.config, &telemetry, None);
     let library = Library::new(components, SOURCES, Fetches::new(|_| {}));
     let (states, data) = (States::for_checking(), DataFiles::default());
-    let before = Before { states: &states, data: &data, snapshot: None };
+    let discovery = discovery::of_this_build();
+    let before = Before { states: &states, data: &data, discovery: &discovery, snapshot: None };
     let built = load::build(&library, &reading, &Force::default(), before)?;
     preflight::check(&reading)?;
     Ok(Built { snapshot: built.snapshot, reservations: built.draft.reservations(), telemetry })
@@ -109,7 +113,8 @@ pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
 /// All problems at once.
 pub(crate) fn build_without_plugins(source: &Source) -> Result<Snapshot, Refusal> {
     let reading = source.read()?;
-    let services = Services { plugins: library::stand_ins(&reading.config), ..Services::default() };
+    let (plugins, discovery) = (library::stand_ins(&reading.config), discovery::of_this_build());
+    let services = Services { plugins, discovery, ..Services::default() };
     Snapshot::build(reading.config.clone(), services, None)
         .map_err(|problems| reading.refusal(Exit::Config, problems))
 }
@@ -157,13 +162,17 @@ impl Control {
         });
         let mut library = Library::new(components, sources, fetches);
         let (states, data) = (States::default(), DataFiles::default());
-        let before = Before { states: &states, data: &data, snapshot: None };
+        let discovery = discovery::serving(&reading.config);
+        let before = Before { states: &states, data: &data, discovery: &discovery, snapshot: None };
         let load::Built { draft, snapshot, states, data } =
             load::build(&library, &reading, &Force::default(), before)?;
         preflight::check(&reading)?;
         let admin_settings = Arc::new(reading.config.admin.clone());
         let sockets = AdminSockets::bind(&admin_settings, None, process::inherits_sockets())
             .map_err(|problem| Failure::from(reading.refusal(Exit::Failure, vec![problem])))?;
+        // Before the first request; the addresses of the listeners follow when they are bound.
+        let written = reading.config.listeners.iter().map(|listener| listener.address);
+        discovery.own.replace(written.chain(sockets.bound_address()).collect());
         let snapshot = Arc::new(snapshot);
         handle.follow(snapshot.clone());
         telemetry.metrics().register(handle.collector_of_states());
@@ -187,6 +196,7 @@ impl Control {
             status,
             data_plane,
             in_service: InService::of(&reading, states, data),
+            discovery,
             admin,
             watch,
             loads,
@@ -259,6 +269,7 @@ impl Control {
             force: wanted.force.clone(),
             snapshot: self.data_plane.snapshot(),
             in_service: self.in_service.clone(),
+            discovery: self.discovery.clone(),
             generation: self.generation,
         };
         self.loading = Some(Loading { wanted });
@@ -362,6 +373,7 @@ impl Control {
         let addresses = self.data_plane.addresses().into_iter();
         self.status.listeners =
             addresses.map(|(name, address)| ListenerStatus { name, address: address.to_string() }).collect();
+        self.protect_own_addresses();
         self.status.bindings = self.library.status();
         self.handle.publish(self.status.clone());
     }

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use witgate_exchange::contracts::Quarantined;
 use witgate_exchange::contracts::state::Health;
+use witgate_upstream::discovery::SinkStatus;
 
 use crate::admin::sockets::AdminSockets;
 
@@ -40,6 +41,9 @@ pub(crate) struct Status {
     /// The declared states that can be out of reach.
     #[serde(default)]
     pub(crate) states: Vec<StateStatus>,
+    /// The sources of endpoints of upstreams with `discover`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) sources: Vec<SourceStatus>,
     /// Files in the plugin folder that no plugin declares: they do nothing.
     pub(crate) undeclared: Vec<String>,
 }
@@ -128,6 +132,16 @@ pub(crate) struct BindingStatus {
     /// The quarantine, in which calls fail without being made; none while they are made.
     #[serde(default)]
     pub(crate) quarantine: Option<QuarantineStatus>,
+}
+
+/// The source of the endpoints of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SourceStatus {
+    /// The upstream.
+    pub(crate) upstream: String,
+    /// Its state.
+    #[serde(flatten)]
+    pub(crate) source: SinkStatus,
 }
 
 /// A state that can be out of reach.

@@ -17,6 +17,7 @@ use witgate_exchange::contracts::{Binding, Quarantined};
 use witgate_exchange::names::Named;
 use witgate_telemetry::names_in_service::NamesInService;
 use witgate_upstream::Upstreams;
+use witgate_upstream::discovery::Discovery;
 
 use crate::router::Router;
 use crate::state::memory::MemoryCounter;
@@ -39,18 +40,24 @@ pub struct Snapshot {
     pub plugins: BTreeMap<String, Arc<dyn Binding>>,
 }
 
-/// The plugins and the counter that a snapshot uses in addition to its configuration. The default has no plugins
-/// and counts in memory.
+/// What a snapshot uses in addition to its configuration. The default has no plugins, counts in memory, and knows only
+/// fixed lists of endpoints.
 pub struct Services {
     /// Bindings by name.
     pub plugins: BTreeMap<String, Arc<dyn Binding>>,
     /// The counter of the rate-limiting contract.
     pub counter: Arc<dyn Counter>,
+    /// What upstreams need in order to discover endpoints.
+    pub discovery: Discovery,
 }
 
 impl Default for Services {
     fn default() -> Self {
-        Services { plugins: BTreeMap::new(), counter: Arc::new(MemoryCounter::default()) }
+        Services {
+            plugins: BTreeMap::new(),
+            counter: Arc::new(MemoryCounter::default()),
+            discovery: Discovery::default(),
+        }
     }
 }
 
@@ -58,7 +65,7 @@ impl Snapshot {
     /// Builds the next version. What must survive a reload (pools, breakers) is taken from `previous` where the
     /// configuration is equal.
     ///
-    /// Reads the TLS files of upstreams, so it must run on the control plane.
+    /// Reads the TLS files of upstreams and their files of endpoints, so it must run on the control plane.
     ///
     /// # Errors
     /// Everything that only the data path can check: kinds of filters and balancers and their settings, TLS files,
@@ -68,9 +75,9 @@ impl Snapshot {
         services: Services,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Problems> {
-        let Services { plugins, counter } = services;
+        let Services { plugins, counter, discovery } = services;
         let mut problems = Problems::new();
-        let built = Upstreams::build(&config, previous.map(|previous| &*previous.upstreams));
+        let built = Upstreams::build(&config, &discovery, previous.map(|previous| &*previous.upstreams));
         let upstreams = built.unwrap_or_else(|(built, more)| {
             problems.extend(more);
             built

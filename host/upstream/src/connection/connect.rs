@@ -15,7 +15,6 @@ use witgate_config::model;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_wire::tcp::Tcp;
 
-use super::resolve::resolve;
 use super::socket::Transport;
 use super::tls::Tls;
 use crate::endpoint::Endpoint;
@@ -77,7 +76,7 @@ pub(crate) async fn reach(destination: &Destination<'_>) -> Result<Transport, Fa
 }
 
 async fn connect_tcp(endpoint: &Endpoint, port: u16) -> io::Result<Tcp> {
-    let addresses = resolve(&endpoint.host, port).await?;
+    let addresses = endpoint.addresses.get(port).await?;
     let stream = match addresses.as_slice() {
         [address] => TcpStream::connect(address).await?,
         addresses => connect_any(addresses).await?,
@@ -145,7 +144,8 @@ mod tests {
     #[test]
     fn a_gateway_without_descriptors_blames_no_endpoint() {
         let settings = crate::testing::upstream(&["127.0.0.1:1".parse().unwrap()]);
-        let endpoint = Endpoint::new(&settings.endpoints[0].host, settings.endpoints[0].port, false).unwrap();
+        let endpoint =
+            Endpoint::new(&settings.endpoints[0].host, settings.endpoints[0].port, false, None).unwrap();
         let blames = |code| blames_endpoint(&unreachable(&endpoint, &io::Error::from_raw_os_error(code)));
         assert!(![libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM].into_iter().any(blames));
         assert!([libc::ECONNREFUSED, libc::EHOSTUNREACH, libc::ENETUNREACH].into_iter().all(blames));

@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     fn endpoint() -> Arc<Endpoint> {
-        Arc::new(Endpoint::new("a.example", 80, false).unwrap())
+        Arc::new(Endpoint::new("a.example", 80, false, None).unwrap())
     }
 
     fn ask(limit: &Arc<Limit>, core: &Arc<Core>, endpoint: &Arc<Endpoint>, cap: usize) -> Acquired {

@@ -4,6 +4,9 @@
 //! out, so that unneeded ones reach their idle timeout and are closed. HTTP/2 connections stay in the pool while
 //! they have streams.
 //!
+//! A connection that has reached `max_connection_age`, or whose address is no longer one of its endpoint, takes no
+//! further requests. It is closed when it becomes free; an idle one at the next sweep.
+//!
 //! Connections belong to an endpoint. When the endpoint has left its set, its idle connections are closed at once,
 //! and each connection in use when it becomes free. If requests wait for a connection because the upstream is at
 //! its limit, as many idle connections are closed as requests wait.
@@ -45,6 +48,8 @@ struct EndpointConnections {
     limit: Arc<Limit>,
     /// `keep_alive` of the version of the upstream that used the endpoint last.
     keep_alive: Duration,
+    /// `max_connection_age` of that version.
+    max_age: Option<Duration>,
     idle: VecDeque<Idle>,
     shared: Vec<Rc<Http2>>,
     /// The value of `Endpoint::purges` up to which this pool has closed idle connections.
@@ -64,12 +69,14 @@ impl Pool {
             endpoint: endpoint.clone(),
             limit: upstream.carried.limit.clone(),
             keep_alive: upstream.config.keep_alive,
+            max_age: upstream.config.max_connection_age,
             idle: VecDeque::new(),
             shared: Vec::new(),
             purged: endpoint.purges.load(Ordering::Relaxed),
             opening: Rc::default(),
         });
         connections.keep_alive = upstream.config.keep_alive;
+        connections.max_age = upstream.config.max_connection_age;
         connections
     }
 
@@ -115,10 +122,12 @@ pub(crate) fn take(
         }
         while let Some(Idle { mut connection, since }) = connections.idle.pop_back() {
             let idle = now.saturating_duration_since(since);
-            if idle < upstream.config.keep_alive && connection.is_alive() {
+            let spent = connection.opening().is_spent(endpoint, upstream.config.max_connection_age, now);
+            if idle < upstream.config.keep_alive && !spent && connection.is_alive() {
                 return Some((Connection::Http1(connection), idle));
             }
         }
+        connections.retire_spent(now);
         connections.shared.retain(|connection| !connection.is_closed());
         connections.shared.iter().find_map(|connection| {
             let idle = match connection.is_idle() {
@@ -160,7 +169,9 @@ pub(crate) fn give_back(
         Connection::Http2(stream) => {
             let connection = stream.connection.clone();
             offer_stream(upstream, endpoint, stream);
-            if endpoint.has_left() {
+            if endpoint.has_left()
+                || connection.opening.is_spent(endpoint, upstream.config.max_connection_age, now)
+            {
                 connection.retiring.set(true);
             }
             if connection.retiring.get() && connection.is_idle() {
@@ -176,6 +187,9 @@ fn give_back_http1(
     mut connection: Box<Http1>,
     now: Instant,
 ) {
+    if connection.opening().is_spent(endpoint, upstream.config.max_connection_age, now) {
+        return;
+    }
     let closed = POOL.with_borrow_mut(|pool| {
         match upstream.carried.limit.next(&pool.core, endpoint.id, &mut connection.overtakes) {
             Next::Close => return Some(connection),
@@ -280,11 +294,13 @@ impl EndpointConnections {
         if self.follow_purges() {
             self.close_idle(usize::MAX, closed);
         }
-        let keep_alive = self.keep_alive;
-        let old = |since: Instant| since.elapsed() >= keep_alive;
+        let (keep_alive, max_age, now) = (self.keep_alive, self.max_age, Instant::now());
+        self.retire_spent(now);
+        let old = |since: Instant| now.saturating_duration_since(since) >= keep_alive;
         let mut index = 0;
         while let Some(idle) = self.idle.get_mut(index) {
-            if old(idle.since) || !idle.connection.is_alive() {
+            let spent = idle.connection.opening().is_spent(&self.endpoint, max_age, now);
+            if spent || old(idle.since) || !idle.connection.is_alive() {
                 let idle = self.idle.remove(index);
                 closed.extend(idle.map(|idle| Closed::Http1 { _connection: idle.connection }));
             } else {
@@ -300,6 +316,13 @@ impl EndpointConnections {
             !close
         });
         !(self.idle.is_empty() && self.shared.is_empty() && Rc::strong_count(&self.opening) == 1)
+    }
+
+    /// Has shared connections take no further requests that are too old, or whose address is no longer one of the
+    /// endpoint.
+    fn retire_spent(&self, now: Instant) {
+        let spent = |connection: &&Rc<Http2>| connection.opening.is_spent(&self.endpoint, self.max_age, now);
+        self.shared.iter().filter(spent).for_each(|connection| connection.retiring.set(true));
     }
 
     /// Whether the endpoint has left its set. If so, idle connections are moved to `closed`, and shared ones close

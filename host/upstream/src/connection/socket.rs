@@ -1,20 +1,53 @@
 //! The transport of one connection to an endpoint.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 use witgate_wire::tcp::Tcp;
 
 use super::limit::Permit;
+use crate::endpoint::Endpoint;
 
 /// A TCP or TLS stream with its permit. Whatever holds the socket, for example a tunnel, holds the permit.
 /// Connections that carry no requests, such as those of active checks, need no permit.
 pub(crate) struct Socket {
     transport: Transport,
+    opening: Opening,
     _permit: Option<Permit>,
+}
+
+/// When and to which address a connection was opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opening {
+    at: Instant,
+    /// Its share of the maximum age, from 0.9 to 1.
+    share: f32,
+    /// `None` if the system cannot tell, because the connection has ended already.
+    peer: Option<IpAddr>,
+}
+
+impl Opening {
+    fn of(transport: &Transport) -> Opening {
+        let tcp = match transport {
+            Transport::Tcp(stream) => stream,
+            Transport::Tls(stream) => stream.get_ref().0,
+        };
+        let peer = tcp.get_ref().peer_addr().ok().map(|peer| peer.ip());
+        Opening { at: Instant::now(), share: 1.0 - fastrand::f32() / 10.0, peer }
+    }
+
+    /// Whether the connection takes no further requests, because it is too old or because its address is no longer
+    /// one of its endpoint.
+    pub(crate) fn is_spent(&self, endpoint: &Endpoint, max_age: Option<Duration>, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.at);
+        max_age.is_some_and(|most| age >= most.mul_f32(self.share))
+            || self.peer.is_some_and(|peer| !endpoint.addresses.contain(peer))
+    }
 }
 
 /// The stream through which bytes are sent and received.
@@ -25,12 +58,17 @@ pub(crate) enum Transport {
 
 impl Socket {
     pub(crate) fn new(transport: Transport, permit: Permit) -> Self {
-        Socket { transport, _permit: Some(permit) }
+        Socket { opening: Opening::of(&transport), transport, _permit: Some(permit) }
     }
 
     /// A socket that does not count towards the limit on connections.
     pub(crate) fn unlimited(transport: Transport) -> Self {
-        Socket { transport, _permit: None }
+        Socket { opening: Opening::of(&transport), transport, _permit: None }
+    }
+
+    /// When and to which address it was opened.
+    pub(crate) fn opening(&self) -> Opening {
+        self.opening
     }
 
     /// Whether the socket is open and nothing has arrived. It makes no system call as long as that is so, and

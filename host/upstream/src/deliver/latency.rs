@@ -1,4 +1,4 @@
-//! The recent latencies of an upstream: a small histogram with decay, shared by all cores.
+//! Recent latencies, of an upstream or of an endpoint: a small histogram with decay, shared by all cores.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -45,6 +45,13 @@ impl Latencies {
     /// The latency that this share of the recent requests did not exceed. `None` while there are too few samples.
     pub(crate) fn percentile(&self, share: f64, min_samples: u32) -> Option<Duration> {
         self.percentile_at(self.now(), share, min_samples)
+    }
+
+    /// The latencies that these shares of the recent requests did not exceed, computed now. `None` if there were no
+    /// recent requests.
+    pub(crate) fn quantiles<const N: usize>(&self, shares: [f64; N]) -> Option<[Duration; N]> {
+        let found = shares.map(|share| self.find(share, 1));
+        found.iter().all(|micros| *micros > 0).then(|| found.map(Duration::from_micros))
     }
 
     fn now(&self) -> u64 {
@@ -131,6 +138,16 @@ mod tests {
         (1..=20).for_each(|round| latencies.record_at(round * HALVED_EVERY, MILLI * 50));
         let found = known(&latencies, 20 * HALVED_EVERY);
         assert_eq!(found, None, "what is left is too little");
+    }
+
+    #[test]
+    fn quantiles_are_known_from_the_first_request_and_the_histogram_is_small() {
+        assert!(size_of::<Latencies>() <= 512, "each of ten thousand endpoints has one");
+        let latencies = Latencies::default();
+        assert_eq!(latencies.quantiles([0.5, 0.95]), None);
+        (1..=100).for_each(|number| latencies.record(MILLI * number));
+        let [half, most] = latencies.quantiles([0.5, 0.95]).unwrap().map(|time| time.as_secs_f64() * 1e3);
+        assert!((50.0..=50.0 * 1.2).contains(&half) && (95.0..=95.0 * 1.2).contains(&most), "{half} {most}");
     }
 
     #[test]

@@ -47,6 +47,7 @@ use super::send::{Failure, conclude, send};
 use super::set::Member;
 use crate::pick::attempt::Attempt;
 use crate::send::upload::Progress;
+pub(crate) use latency::Latencies;
 use replay_body::ReplayBody;
 pub(crate) use replay_body::Supplied;
 use rules::Reason;

@@ -5,8 +5,10 @@
 //! its host.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
+use tokio::sync::watch;
 
 /// The most characters of a host in a message. The longest host name has as many.
 const LONGEST_QUOTE: usize = 253;
@@ -17,9 +19,48 @@ pub struct Allow {
     /// The networks whose addresses are allowed. `None` allows all addresses except unspecified, loopback,
     /// link-local and multicast addresses.
     pub networks: Option<Vec<IpNet>>,
-    /// The listeners of the gateway itself, which are never allowed. A listener at an unspecified address excludes
-    /// its port at loopback addresses.
-    pub listeners: Vec<SocketAddr>,
+    /// The listeners of the gateway itself, which are never allowed.
+    pub own: OwnAddresses,
+}
+
+/// The addresses at which the gateway itself listens, the admin listener included. Clones share them. A listener at
+/// an unspecified address excludes its port at every address of this host.
+#[derive(Debug, Clone)]
+pub struct OwnAddresses(Arc<watch::Sender<Vec<SocketAddr>>>);
+
+impl Default for OwnAddresses {
+    fn default() -> Self {
+        OwnAddresses(Arc::new(watch::Sender::new(Vec::new())))
+    }
+}
+
+/// The same addresses now.
+impl PartialEq for OwnAddresses {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || *self.0.borrow() == *other.0.borrow()
+    }
+}
+
+impl Eq for OwnAddresses {}
+
+impl OwnAddresses {
+    /// Replaces the addresses. Endpoints at them are taken out of the sets in service.
+    pub fn replace(&self, addresses: Vec<SocketAddr>) {
+        self.0.send_if_modified(|before| {
+            let changed = *before != addresses;
+            *before = addresses;
+            changed
+        });
+    }
+
+    /// Notices when the addresses change.
+    pub(crate) fn watch(&self) -> watch::Receiver<Vec<SocketAddr>> {
+        self.0.subscribe()
+    }
+
+    fn contains(&self, address: IpAddr, port: u16) -> bool {
+        self.0.borrow().iter().any(|listener| is_at(*listener, address, port))
+    }
 }
 
 impl Allow {
@@ -33,7 +74,7 @@ impl Allow {
             .parse()
             .map_err(|_| format!("{} is not an address; sources give addresses", quoted(host)))?;
         let address = address.to_canonical();
-        if self.listeners.iter().any(|listener| is_at(*listener, address, port)) {
+        if self.own.contains(address, port) {
             return Err(format!("{address} with port {port} is a listener of this gateway"));
         }
         match &self.networks {
@@ -56,8 +97,14 @@ pub(crate) fn quoted(host: &str) -> String {
 
 fn is_at(listener: SocketAddr, address: IpAddr, port: u16) -> bool {
     let ip = listener.ip().to_canonical();
-    let same = ip == address || (ip.is_unspecified() && (address.is_loopback() || address.is_unspecified()));
-    listener.port() == port && same
+    listener.port() == port && (ip == address || (ip.is_unspecified() && is_of_this_host(address)))
+}
+
+/// Whether an address belongs to this host. A socket can be bound to exactly the addresses of its host.
+fn is_of_this_host(address: IpAddr) -> bool {
+    address.is_loopback()
+        || address.is_unspecified()
+        || std::net::UdpSocket::bind(SocketAddr::new(address, 0)).is_ok()
 }
 
 /// The kind of an address that is valid on this host or this link only; `None` for all other addresses.
@@ -134,9 +181,9 @@ mod tests {
     #[test]
     fn networks_are_the_only_ones_and_listeners_are_never_allowed() {
         let networks = Some(vec!["127.0.0.0/8".parse().unwrap(), "fe80::/10".parse().unwrap()]);
-        let listeners =
-            ["0.0.0.0:9900", "10.0.0.1:8080", "[::]:8443"].map(|text| text.parse().unwrap()).into();
-        let allow = Allow { networks, listeners };
+        let own = OwnAddresses::default();
+        own.replace(["0.0.0.0:9900", "10.0.0.1:8080", "[::]:8443"].map(|text| text.parse().unwrap()).into());
+        let allow = Allow { networks, own };
         assert!(refused(&allow, "10.0.0.1") && !refused(&allow, "127.0.0.1") && !refused(&allow, "fe80::1"));
         assert!(!refused(&allow, "::ffff:127.0.0.1"), "the same address");
         assert!(allow.check("127.0.0.1", 9900).is_err() && allow.check("::ffff:127.3.4.5", 8443).is_err());

@@ -1,25 +1,23 @@
 //! Endpoints as they are written in the configuration.
 //!
 //! Choose it if addresses of endpoints rarely change, or if endpoints have host names that the platform keeps up
-//! to date. It is the default. Host names are resolved when a connection is opened. The list comes from the
-//! operator, so [`Limits`] do not apply to it.
-//!
-//! [`Limits`]: super::Limits
+//! to date. It is the default. The keeper looks up the host names ([`resolve`](crate::connection::resolve)). The list
+//! comes from the operator, so [`Limits`] do not apply to it.
 
-use witgate_config::{Problems, model};
+use witgate_config::model;
 
-use super::{EndpointSpec, Run, Sink, Source, SourceKind, SourceThread};
+use super::{BuiltSource, EndpointSink, EndpointSpec, Limits, Run, Source, SourceThread};
 
-/// The row of the table.
-pub(crate) const KIND: SourceKind = SourceKind {
-    kind: "fixed",
-    summary: "the endpoints in the configuration; for addresses that rarely change",
-    thread: SourceThread::Keeper,
-    build,
-};
-
-fn build(config: &model::Upstream) -> Result<Box<dyn Source>, Problems> {
-    Ok(Box::new(Fixed { endpoints: config.endpoints.iter().map(EndpointSpec::from).collect() }))
+/// The source of an upstream with a fixed list.
+pub(crate) fn build(config: &model::Upstream) -> BuiltSource {
+    let endpoints = config.endpoints.iter().map(EndpointSpec::from).collect();
+    BuiltSource {
+        source: Box::new(Fixed { endpoints }),
+        thread: SourceThread::Keeper,
+        kind: None,
+        limits: Limits::default(),
+        restored: None,
+    }
 }
 
 /// The list.
@@ -32,7 +30,7 @@ impl Source for Fixed {
         self.endpoints.clone()
     }
 
-    fn run<'a>(&'a mut self, _sink: &'a Sink) -> Run<'a> {
+    fn run<'a>(&'a mut self, _sink: &'a dyn EndpointSink) -> Run<'a> {
         Box::pin(std::future::ready(Ok(())))
     }
 }

@@ -11,153 +11,121 @@
 //! | sink | [`sink`] | receives the sets of a source; validation, last good set, age, last error |
 //! | allowed addresses | [`allow`] | which addresses a source may give |
 //! | running | [`run`] | the thread of a source, and the pauses after failures |
+//! | saving | [`save`] | passes the last good set on to the next process |
 //!
-//! A new source is a file with its `KIND`, its settings and its [`Source`], and a row in [`SOURCES`].
+//! All other sources come from outside of this crate, as rows of [`Discovery::sources`].
 
 pub mod allow;
 mod fixed;
 pub(crate) mod run;
+pub(crate) mod save;
 pub mod sink;
+mod system;
 #[cfg(test)]
 mod tests;
 
-use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use witgate_config::{Problems, model};
+use witgate_config::{Problem, Problems, model};
+pub use witgate_exchange::contracts::discovery::{
+    Difference, EndpointSink, EndpointSpec, Key, Readiness, Refused, Resolver, Run, SavedSets, Source,
+    SourceKind, SourceThread,
+};
 
-pub use allow::Allow;
-pub use sink::{Difference, Limits, Refused, Sink, SinkStatus};
+pub use allow::{Allow, OwnAddresses};
+pub use sink::{Limits, Sink, SinkStatus};
 
-/// What a source reports about one endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EndpointSpec {
-    /// An IP address without brackets. Only the fixed list may have host names.
-    pub host: String,
-    /// Port, not 0.
-    pub port: u16,
-    /// The name by which the source tells instances apart, e.g. that of a pod. If another instance takes over an
-    /// address, it is a new endpoint and inherits no state.
-    pub name: Option<String>,
-    /// Share of requests relative to the other endpoints, at most 1,000,000. An endpoint of weight 0 takes no new
-    /// requests.
-    pub weight: u32,
-    /// The zone of the endpoint.
-    pub zone: Option<String>,
-    /// From 0, the first, to 127. Endpoints of the next priority take the requests that those before cannot take.
-    pub priority: u32,
-    /// Whether it may take requests.
-    pub readiness: Readiness,
+/// What upstreams need in order to discover endpoints. The default knows only fixed lists, and has the system look
+/// up host names.
+#[derive(Clone)]
+pub struct Discovery {
+    /// The kinds of sources of this build.
+    pub sources: &'static [SourceKind],
+    /// Looks up the host names of fixed lists.
+    pub resolver: Arc<dyn Resolver>,
+    /// The addresses of the gateway itself, which no source may give.
+    pub own: OwnAddresses,
+    /// Keeps the last good sets for the next process. `None`: they are not kept.
+    pub saved: Option<Arc<dyn SavedSets>>,
 }
 
-/// Whether an endpoint may take requests according to its source, in ascending order of preference. To take
-/// requests an endpoint must also pass its checks, and its circuit breaker must let them through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Readiness {
-    /// The endpoint is not ready yet, or no longer serves.
-    NotServing,
-    /// The endpoint is terminating but still serves. It takes requests only while no endpoint of the set is ready.
-    Serving,
-    /// The endpoint may take requests.
-    #[default]
-    Ready,
-}
-
-/// Identifies an endpoint within its upstream: host, port, and the name of the instance.
-pub type Key = (String, u16, Option<String>);
-
-impl EndpointSpec {
-    /// A ready endpoint of weight 1. `host` may have brackets around an IPv6 address.
-    pub fn at(host: &str, port: u16) -> EndpointSpec {
-        EndpointSpec {
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port,
-            name: None,
-            weight: 1,
-            zone: None,
-            priority: 0,
-            readiness: Readiness::Ready,
-        }
-    }
-
-    /// The key of the endpoint.
-    pub fn key(&self) -> Key {
-        (self.host.clone(), self.port, self.name.clone())
-    }
-
-    /// The key of the endpoint, borrowed.
-    pub(crate) fn borrowed_key(&self) -> (&str, u16, Option<&str>) {
-        (&self.host, self.port, self.name.as_deref())
-    }
-}
-
-impl From<&model::Endpoint> for EndpointSpec {
-    fn from(written: &model::Endpoint) -> EndpointSpec {
-        EndpointSpec {
-            weight: written.weight,
-            zone: written.zone.clone(),
-            priority: written.priority,
-            ..EndpointSpec::at(&written.host, written.port)
+impl Default for Discovery {
+    fn default() -> Self {
+        Discovery {
+            sources: &[],
+            resolver: Arc::new(system::SystemResolver),
+            own: OwnAddresses::default(),
+            saved: None,
         }
     }
 }
-
-/// A running source. It ends with `Ok` if its set can no longer change, and with a reason if it should be run
-/// again.
-pub type Run<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
-
-/// Supplies the endpoints of one upstream.
-pub trait Source: Send {
-    /// The set with which the upstream starts, if the source knows one without any communication.
-    fn known(&self) -> Vec<EndpointSpec> {
-        Vec::new()
-    }
-
-    /// The limits within which its sets are accepted.
-    fn limits(&self) -> Limits {
-        Limits::default()
-    }
-
-    /// Passes sets to the sink. The future is dropped when the upstream is removed or gets another source. On the
-    /// keeper's thread it must not block. After an error it is run again, after a pause that grows from one second
-    /// to one minute; until then the last good set stays in service.
-    fn run<'a>(&'a mut self, sink: &'a Sink) -> Run<'a>;
-}
-
-/// Where a source runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SourceThread {
-    /// On the keeper's thread, beside all active checks. For sources that do little but wait.
-    Keeper,
-    /// On a thread of its own. For sources whose client library takes CPU time or may block.
-    Own,
-}
-
-/// A row of the table: one kind of source.
-pub struct SourceKind {
-    /// Its name.
-    pub kind: &'static str,
-    /// When to choose it, in one sentence.
-    pub summary: &'static str,
-    /// Where it runs.
-    pub thread: SourceThread,
-    /// Makes the source of an upstream.
-    pub build: fn(&model::Upstream) -> Result<Box<dyn Source>, Problems>,
-}
-
-/// Every kind of source.
-pub const SOURCES: &[SourceKind] = &[fixed::KIND];
 
 /// A source that has been built but not started.
 pub(crate) struct BuiltSource {
     pub(crate) source: Box<dyn Source>,
     pub(crate) thread: SourceThread,
+    /// The name of the source. `None` for the fixed list, which has no state that could be shown.
+    pub(crate) kind: Option<&'static str>,
+    /// Which of its sets are accepted.
+    pub(crate) limits: Limits,
+    /// The last good set of an earlier process, until the source has reported one, and its age.
+    pub(crate) restored: Option<(EndpointSpecs, Duration)>,
 }
 
-/// Builds the source of an upstream. The configuration knows only the fixed list so far.
-pub(crate) fn build(config: &model::Upstream) -> Result<BuiltSource, Problems> {
-    let row = &SOURCES[0];
-    Ok(BuiltSource { source: (row.build)(config)?, thread: row.thread })
+impl BuiltSource {
+    /// The set with which the upstream starts. What a source other than the fixed list knows is checked.
+    pub(crate) fn known(&self) -> Vec<Arc<EndpointSpec>> {
+        let known = self.source.known();
+        match self.kind {
+            None => known.into_iter().map(Arc::new).collect(),
+            Some(_) => self.limits.screen(known),
+        }
+    }
+
+    /// Takes the last good set of an earlier process, if there is one that is within the limits.
+    pub(crate) fn restore(&mut self, name: &str, config: &model::Upstream, discovery: &Discovery) {
+        let Some((discover, saved)) = config.discover.as_ref().zip(discovery.saved.as_ref()) else { return };
+        if let Some(set) = saved.load(name, &discover.source) {
+            let fit = self.limits.screen(set.endpoints);
+            self.restored = (!fit.is_empty()).then(|| (fit.into(), set.age));
+        }
+    }
+
+    /// The endpoints of a set that this source may report too.
+    pub(crate) fn allowed(&self, set: &EndpointSpecs) -> EndpointSpecs {
+        let allow = &self.limits.allow;
+        let is_allowed = |spec: &&Arc<EndpointSpec>| allow.check(&spec.host, spec.port).is_ok();
+        set.iter().filter(|spec| self.kind.is_none() || is_allowed(spec)).cloned().collect()
+    }
+}
+
+/// Builds the source of an upstream.
+///
+/// # Errors
+/// This build has no such source, or its settings cannot be used.
+pub(crate) fn build(
+    name: &str,
+    config: &model::Upstream,
+    discovery: &Discovery,
+) -> Result<BuiltSource, Problems> {
+    let Some(discover) = &config.discover else { return Ok(fixed::build(config)) };
+    let kind = discover.source.kind();
+    let Some(row) = discovery.sources.iter().find(|row| row.kind == kind) else {
+        return Err(vec![unknown_source(name, kind)]);
+    };
+    let limits = Limits::of(discover, discovery.own.clone());
+    let source = (row.build)(&discover.source)?;
+    Ok(BuiltSource { source, thread: row.thread, kind: Some(kind), limits, restored: None })
+}
+
+fn unknown_source(upstream: &str, kind: &str) -> Problem {
+    Problem {
+        message: format!("this build of the gateway has no source of endpoints `{kind}`"),
+        span: None,
+        key: format!("upstreams.{upstream}.discover.{kind}"),
+        hint: Some(format!("build it with the Cargo feature `discovery-{kind}`, or use another source")),
+    }
 }
 
 /// A set of endpoints, in the order in which the status lists them.

@@ -25,7 +25,7 @@ impl RunningSource {
     /// Starts a source; called on the keeper's thread. If the system refuses a thread, the sink reports it as a
     /// failure.
     pub(crate) fn start(built: BuiltSource, sink: Sink) -> RunningSource {
-        let BuiltSource { source, thread } = built;
+        let BuiltSource { source, thread, .. } = built;
         match thread {
             SourceThread::Keeper => {
                 let task = tokio::task::spawn_local(supervise(source, sink));

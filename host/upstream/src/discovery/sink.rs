@@ -11,9 +11,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use witgate_config::model;
 
 use super::allow::quoted;
-use super::{Allow, EndpointSpec, EndpointSpecs, Key, Readiness};
+use super::{
+    Allow, Difference, EndpointSink, EndpointSpec, EndpointSpecs, Key, OwnAddresses, Readiness, Refused,
+};
 use crate::observe::events::{EventKind, Events};
 use crate::pick::adjust::LARGEST_WEIGHT;
 
@@ -22,6 +25,9 @@ const LONGEST_NAME: usize = 253;
 
 /// The last priority, the same as in the configuration.
 const LAST_PRIORITY: u32 = 127;
+
+/// For how many endpoints that are left out the reasons are kept.
+const REASONS: usize = 10;
 
 /// Limits for the sets of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +41,32 @@ pub struct Limits {
     pub min_endpoints: usize,
     /// The shortest time between two changes of the set in service.
     pub pace: Duration,
+    /// How long a set is trusted after the source has confirmed it. `None`: without a limit.
+    pub keep_stale: Option<Duration>,
+}
+
+impl Limits {
+    /// The limits of a configuration.
+    pub(crate) fn of(discover: &model::Discover, own: OwnAddresses) -> Limits {
+        Limits {
+            allow: Allow { networks: discover.allow.clone(), own },
+            max_endpoints: discover.max_endpoints,
+            min_endpoints: discover.min_endpoints,
+            keep_stale: discover.keep_stale,
+            ..Limits::default()
+        }
+    }
+
+    /// The endpoints of a set that is known before its source runs, if the set is within the limits. Otherwise none.
+    pub(crate) fn screen(&self, set: Vec<EndpointSpec>) -> Vec<Arc<EndpointSpec>> {
+        if set.len() > self.max_endpoints {
+            return Vec::new();
+        }
+        let fit = set.into_iter().filter(|spec| check(spec, &self.allow).is_ok());
+        let by_key: BTreeMap<Key, Arc<EndpointSpec>> = fit.map(|spec| (spec.key(), Arc::new(spec))).collect();
+        let serving = by_key.values().filter(|spec| spec.readiness > Readiness::NotServing).count();
+        if serving < self.min_endpoints { Vec::new() } else { by_key.into_values().collect() }
+    }
 }
 
 impl Default for Limits {
@@ -44,64 +76,37 @@ impl Default for Limits {
             max_endpoints: 10_000,
             min_endpoints: 1,
             pace: Duration::from_secs(1),
+            keep_stale: None,
         }
     }
 }
-
-/// A change of the set that the source reported last.
-#[derive(Debug, Clone, Default)]
-pub struct Difference {
-    /// New endpoints, and endpoints of which something has changed.
-    pub changed: Vec<EndpointSpec>,
-    /// Endpoints that are gone. Unknown keys are ignored.
-    pub gone: Vec<Key>,
-}
-
-/// Why a set was refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refused {
-    /// The set has more endpoints than are allowed. None of the changed endpoints was accepted, so a source that
-    /// reports differences should report a whole set next.
-    TooMany {
-        /// The number of endpoints.
-        endpoints: usize,
-        /// The allowed number.
-        most: usize,
-    },
-    /// Too few endpoints of the set are ready or serving. Later differences apply to this set all the same.
-    TooFew {
-        /// The number of endpoints that are ready or serving, and allowed.
-        serving: usize,
-        /// The required number.
-        least: usize,
-    },
-}
-
-impl std::fmt::Display for Refused {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Refused::TooMany { endpoints, most } => {
-                write!(formatter, "a set of {endpoints} endpoints was refused: {most} are allowed")
-            }
-            Refused::TooFew { serving, least } => write!(
-                formatter,
-                "a set was refused in which {serving} endpoints serve: at least {least} must (`min_endpoints`)"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for Refused {}
 
 /// The state of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SinkStatus {
+    /// The kind of the source, e.g. `dns`.
+    pub kind: String,
     /// Milliseconds since the source last reported a good set, or confirmed it.
     pub age: u64,
+    /// Milliseconds since the last good set changed; absent if there has been none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<u64>,
+    /// How often the last good set has changed.
+    pub changes: u64,
+    /// Whether the source has failed, or its latest set was refused.
+    pub failing: bool,
+    /// Whether the last good set is older than `keep_stale`.
+    pub stale: bool,
+    /// Whether the last good set was saved by an earlier process, and the source has not reported one yet.
+    #[serde(default)]
+    pub restored: bool,
     /// The number of endpoints in the last good set.
     pub endpoints: usize,
     /// The number of endpoints that were left out of the set reported last.
     pub left_out: usize,
+    /// Why endpoints were left out, for up to ten of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
     /// Why the source failed, why the latest set was refused, or why an endpoint was left out. `None` if there is
     /// no problem.
     pub error: Option<String>,
@@ -133,9 +138,17 @@ struct State {
     good: Option<EndpointSpecs>,
     /// The number of good sets so far.
     version: u64,
+    /// The kind of the source. `None` for the fixed list.
+    kind: Option<&'static str>,
     confirmed: Option<Instant>,
+    /// When the last good set changed.
+    changed: Option<Instant>,
+    /// Whether the last good set was saved by an earlier process, and the source has not reported one yet.
+    restored: bool,
     error: Option<String>,
     failing: bool,
+    /// Whether it was recorded that the last good set is older than `keep_stale`.
+    told_stale: bool,
     /// When a set was last handed to the keeper.
     served: Option<Instant>,
 }
@@ -145,8 +158,8 @@ struct State {
 #[derive(Debug, Default)]
 struct LeftOut {
     hashes: HashSet<u64>,
-    /// Why the most recent of them was left out.
-    why: Option<String>,
+    /// Why the first [`REASONS`] of them were left out, by their hash.
+    why: BTreeMap<u64, String>,
 }
 
 impl LeftOut {
@@ -155,15 +168,17 @@ impl LeftOut {
     }
 
     fn insert(&mut self, key: &Key, why: String) {
-        self.hashes.insert(hash(key));
-        self.why = Some(why);
+        let hash = hash(key);
+        self.hashes.insert(hash);
+        if self.why.len() < REASONS || self.why.contains_key(&hash) {
+            self.why.insert(hash, why);
+        }
     }
 
     fn remove(&mut self, key: &Key) {
-        self.hashes.remove(&hash(key));
-        if self.hashes.is_empty() {
-            self.why = None;
-        }
+        let hash = hash(key);
+        self.hashes.remove(&hash);
+        self.why.remove(&hash);
     }
 }
 
@@ -250,8 +265,12 @@ impl Sink {
     /// Reports that the last set is still current.
     pub fn confirm(&self) {
         let Some(mut state) = self.current() else { return };
+        let was_stale = state.is_stale();
         state.confirmed = Some(Instant::now());
         self.note_recovery(&mut state);
+        if was_stale {
+            self.inner.events.wake();
+        }
     }
 
     /// Reports that the source failed, and why. The last good set stays in service.
@@ -260,16 +279,42 @@ impl Sink {
         self.note_failure(&mut state, why.into());
     }
 
-    /// The state of the source. `None` if it has never reported anything.
+    /// The state of the source. `None` for the fixed list.
     pub fn status(&self) -> Option<SinkStatus> {
         let state = self.lock();
-        let age = state.confirmed.map(|confirmed| confirmed.elapsed());
-        (age.is_some() || state.error.is_some()).then(|| SinkStatus {
-            age: age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        let refused: Vec<String> = state.left_out.why.values().cloned().collect();
+        state.kind.map(|kind| SinkStatus {
+            kind: kind.to_owned(),
+            age: state.confirmed.map_or(0, |confirmed| millis(confirmed.elapsed())),
+            changed: state.changed.map(|changed| millis(changed.elapsed())),
+            changes: state.version,
+            failing: state.failing,
+            stale: state.is_stale(),
+            restored: state.restored,
             endpoints: state.good.as_ref().map_or(0, |good| good.len()),
             left_out: state.left_out.hashes.len(),
-            error: state.error.clone().or_else(|| state.left_out.why.clone()),
+            error: state.error.clone().or_else(|| refused.first().cloned()),
+            refused,
         })
+    }
+
+    /// Whether the last good set is older than `keep_stale`, and when it will be if it is not. The first time it
+    /// is, that is recorded as an event.
+    pub(crate) fn staleness(&self) -> (bool, Option<Instant>) {
+        let mut state = self.lock();
+        let until = state.good.as_ref().and(state.confirmed).zip(state.limits.keep_stale);
+        let stale = state.is_stale();
+        if !std::mem::replace(&mut state.told_stale, stale) && stale {
+            let why = "the source has not confirmed the endpoints for longer than `keep_stale`";
+            self.inner.events.record(EventKind::EndpointsStale, None, why);
+        }
+        (stale, until.map(|(confirmed, keep)| confirmed + keep).filter(|_| !stale))
+    }
+
+    /// Whether its source has neither reported a good set nor failed so far, and there is no set of an earlier process.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let state = self.lock();
+        state.good.is_none() && !state.failing
     }
 
     /// The last good set and its version, if there is one.
@@ -278,15 +323,43 @@ impl Sink {
         state.good.clone().map(|good| (good, state.version))
     }
 
+    /// The last good set with its version, if its source has confirmed it, and when. A set that an earlier process
+    /// has saved is not returned.
+    pub(crate) fn confirmed(&self) -> Option<(EndpointSpecs, u64, Instant)> {
+        let state = self.lock();
+        let confirmed = state.confirmed.filter(|_| !state.restored)?;
+        Some((state.good.clone()?, state.version, confirmed))
+    }
+
     /// The sink for another source. What the previous source reported is dropped, and its sink is ignored from now
     /// on. Its last good set is kept until the new source has reported a good set, unless the new source knows its
     /// set from the start.
-    pub(crate) fn begin(&self, limits: Limits, knows_its_set: bool) -> Sink {
+    pub(crate) fn begin(
+        &self,
+        kind: Option<&'static str>,
+        limits: Limits,
+        knows_its_set: bool,
+        restored: Option<(EndpointSpecs, Duration)>,
+    ) -> Sink {
         let mut state = self.lock();
         let good = state.good.take().filter(|_| !knows_its_set);
+        // The set of the previous source ages on until this one has reported one.
+        let confirmed = state.confirmed.filter(|_| good.is_some() && kind.is_some());
         let (version, served, generation) = (state.version, state.served, state.generation + 1);
-        *state = State { generation, limits, good, version, served, ..State::default() };
+        *state = State { generation, limits, good, confirmed, version, served, kind, ..State::default() };
+        if let Some((set, age)) = restored.filter(|_| state.good.is_none()) {
+            let now = Instant::now();
+            (state.good, state.restored) = (Some(set), true);
+            state.confirmed = Some(now.checked_sub(age).unwrap_or(now));
+        }
+        state.withdraw();
         Sink { inner: self.inner.clone(), generation }
+    }
+
+    /// Takes endpoints out of the last good set that are no longer allowed, because the gateway listens at their
+    /// addresses by now.
+    pub(crate) fn withdraw(&self) {
+        self.lock().withdraw();
     }
 
     /// What has to be put in service if this version is in service.
@@ -311,12 +384,18 @@ impl Sink {
         if serving < least {
             return self.refuse(state, Refused::TooFew { serving, least });
         }
+        let was_stale = state.is_stale();
         state.confirmed = Some(Instant::now());
         self.note_recovery(&mut state);
+        if was_stale {
+            self.inner.events.wake();
+        }
+        state.restored = false;
         let same = state.good.as_ref().is_some_and(|good| good.iter().eq(state.reported.values()));
         if !same {
             state.good = Some(state.reported.values().cloned().collect());
             state.version += 1;
+            state.changed = Some(Instant::now());
             self.inner.events.wake();
         }
         Ok(())
@@ -351,7 +430,55 @@ impl Sink {
     }
 }
 
+/// As it is called by sources.
+impl EndpointSink for Sink {
+    fn whole(&self, endpoints: Vec<EndpointSpec>) -> Result<(), Refused> {
+        Sink::whole(self, endpoints)
+    }
+
+    fn difference(&self, difference: Difference) -> Result<(), Refused> {
+        Sink::difference(self, difference)
+    }
+
+    fn confirm(&self) {
+        Sink::confirm(self);
+    }
+
+    fn failed(&self, why: String) {
+        Sink::failed(self, why);
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl State {
+    fn is_stale(&self) -> bool {
+        let keep = self.limits.keep_stale;
+        self.good.is_some() && self.confirmed.zip(keep).is_some_and(|(at, keep)| at.elapsed() >= keep)
+    }
+
+    /// Takes out of all sets what is not allowed by now. The fixed list is the operator's, who may name anything.
+    fn withdraw(&mut self) {
+        if self.kind.is_none() {
+            return;
+        }
+        let State { reported, left_out, good, version, limits, .. } = self;
+        reported.retain(|key, spec| match check(spec, &limits.allow) {
+            Ok(()) => true,
+            Err(why) => {
+                left_out.insert(key, why);
+                false
+            }
+        });
+        let is_allowed = |spec: &&Arc<EndpointSpec>| check(spec, &limits.allow).is_ok();
+        if let Some(all) = good.as_ref().filter(|all| !all.iter().all(|spec| is_allowed(&spec))) {
+            *good = Some(all.iter().filter(is_allowed).cloned().collect());
+            *version += 1;
+        }
+    }
+
     /// Adds one endpoint, or leaves it out. An unchanged endpoint keeps its object, so that comparisons are cheap
     /// later.
     fn insert(&mut self, key: Key, spec: EndpointSpec, before: Option<&Arc<EndpointSpec>>) {

@@ -12,7 +12,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn sink(limits: Limits) -> (Sink, Arc<Events>) {
     let events = Arc::<Events>::default();
-    let sink = Sink::new(events.clone()).begin(limits, false);
+    let sink = Sink::new(events.clone()).begin(Some("scripted"), limits, false, None);
     (sink, events)
 }
 
@@ -37,7 +37,7 @@ fn error(sink: &Sink) -> String {
 #[test]
 fn a_difference_goes_on_from_what_was_told() {
     let (sink, _) = sink(Limits::default());
-    assert_eq!((sink.status(), good(&sink)), (None, vec![]));
+    assert_eq!((sink.status().map(|status| status.endpoints), good(&sink)), (Some(0), vec![]));
     sink.whole(several([1, 2, 3])).unwrap();
     let changed = vec![EndpointSpec { weight: 7, ..spec(2) }, spec(4)];
     sink.difference(Difference { changed, gone: vec![spec(1).key(), spec(9).key()] }).unwrap();
@@ -204,7 +204,7 @@ fn the_first_change_is_served_at_once_and_of_many_one_in_a_second() {
 fn another_source_begins_anew_and_the_last_good_set_stays_until_it_has_told_one() {
     let (first, events) = sink(Limits::default());
     first.whole(several([1, 2])).unwrap();
-    let second = first.begin(Limits::default(), false);
+    let second = first.begin(Some("scripted"), Limits::default(), false, None);
     assert_eq!(good(&second), [1, 2]);
     // The first source may have been blocked, and does not know yet that another has begun.
     first.whole(several([7])).unwrap();
@@ -213,14 +213,6 @@ fn another_source_begins_anew_and_the_last_good_set_stays_until_it_has_told_one(
     assert_eq!((good(&second), error(&second), events.recent().len()), (vec![1, 2], String::new(), 0));
     second.difference(Difference { changed: several([3]), gone: vec![] }).unwrap();
     assert_eq!((good(&second), second.good().unwrap().1), (vec![3], 2));
-    let third = second.begin(Limits::default(), true);
+    let third = second.begin(None, Limits::default(), true, None);
     assert!(third.good().is_none(), "the fixed list is known from the start");
-}
-
-#[test]
-fn every_row_has_a_kind_of_its_own() {
-    for (index, row) in SOURCES.iter().enumerate() {
-        assert!(!row.summary.is_empty());
-        assert!(SOURCES[..index].iter().all(|other| other.kind != row.kind), "{}", row.kind);
-    }
 }

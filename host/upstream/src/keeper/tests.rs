@@ -28,7 +28,8 @@ fn upstream(endpoints: u32, change: impl FnOnce(&mut model::Upstream)) -> Arc<Up
 }
 
 fn rebuilt(config: model::Upstream, previous: Option<&Arc<Upstream>>) -> Arc<Upstream> {
-    Upstream::build("origin", &config, None, previous).unwrap_or_else(|problems| panic!("{problems:?}"))
+    Upstream::build("origin", &config, None, &Default::default(), previous)
+        .unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
 fn snapshot(upstream: Arc<Upstream>) -> Arc<Snapshot> {

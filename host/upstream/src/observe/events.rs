@@ -54,6 +54,13 @@ pub(crate) enum EventKind {
     SourceFailed,
     /// The source of the endpoints supplies good sets again.
     SourceRecovered,
+    /// The source has not confirmed the set for longer than `keep_stale`: endpoints serve only if they pass their
+    /// checks or prove their identity by TLS.
+    EndpointsStale,
+    /// The source has reported another set of endpoints.
+    EndpointsChanged,
+    /// The set of endpoints could not be saved for the next process.
+    SavingFailed,
 }
 
 impl EventKind {
@@ -79,6 +86,9 @@ impl EventKind {
             EventKind::Returned => "returned",
             EventKind::SourceFailed => "source-failed",
             EventKind::SourceRecovered => "source-recovered",
+            EventKind::EndpointsStale => "endpoints-stale",
+            EventKind::EndpointsChanged => "endpoints-changed",
+            EventKind::SavingFailed => "saving-failed",
         }
     }
 
@@ -91,12 +101,15 @@ impl EventKind {
             | EventKind::PanicBegan
             | EventKind::ConcurrencyLowered
             | EventKind::SourceFailed
+            | EventKind::EndpointsStale
+            | EventKind::SavingFailed
             | EventKind::SheddingBegan => LogLevel::Warn,
             EventKind::BreakerHalfOpened
             | EventKind::BreakerClosed
             | EventKind::Healthy
             | EventKind::Returned
             | EventKind::SourceRecovered
+            | EventKind::EndpointsChanged
             | EventKind::EndpointDrained
             | EventKind::EndpointUndrained
             | EventKind::WeightChanged

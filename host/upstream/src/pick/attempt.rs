@@ -143,7 +143,9 @@ impl Upstream {
             Availability::Available => true,
             Availability::Probing => passes(),
             Availability::Unhealthy => panics && passes(),
-            Availability::Resting | Availability::Drained | Availability::NotReady => false,
+            Availability::Resting | Availability::Drained | Availability::NotReady | Availability::Stale => {
+                false
+            }
         }
     }
 

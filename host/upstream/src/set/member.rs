@@ -89,6 +89,8 @@ pub(crate) struct MemberBuilder<'a> {
     pub(crate) zone: Option<&'a str>,
     /// Whether connections to the endpoints use TLS.
     pub(crate) tls: bool,
+    /// The host and port for the header `Host`, if they are not those of the endpoint.
+    pub(crate) authority: Option<(&'a str, u16)>,
     /// Whether the balancing policy needs the number of requests in flight in a group.
     pub(crate) counts_in_flight: bool,
     /// The previous set. `None` if the upstream is new; then no endpoint is in slow start.
@@ -140,7 +142,7 @@ impl MemberBuilder<'_> {
         if let Some(before) = before.filter(|_| self.same_way) {
             return Ok(before.membership.clone());
         }
-        let mut endpoint = Endpoint::new(&spec.host, spec.port, self.tls)?;
+        let mut endpoint = Endpoint::new(&spec.host, spec.port, self.tls, self.authority)?;
         match before {
             Some(before) => endpoint.share = before.endpoint().share.clone(),
             None if self.before.is_some() => endpoint.newness = Newness::since(clock::now()),
@@ -165,7 +167,7 @@ impl Member {
 impl Member {
     /// A member that is in no set.
     pub(crate) fn alone(spec: EndpointSpec, zone: Option<&str>) -> Arc<Member> {
-        let endpoint = Arc::new(Endpoint::new(&spec.host, spec.port, false).unwrap());
+        let endpoint = Arc::new(Endpoint::new(&spec.host, spec.port, false, None).unwrap());
         let rank = Rank::of(&spec, zone);
         Arc::new(Member {
             membership: Arc::new(Membership(endpoint)),

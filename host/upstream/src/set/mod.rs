@@ -17,6 +17,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use witgate_config::model;
+
 use super::Upstream;
 use super::discovery::{EndpointSpec, Readiness};
 use super::endpoint::Availability;
@@ -78,7 +80,8 @@ impl EndpointState {
 
     /// Whether neither an operator nor the source excludes it from taking requests.
     pub(crate) fn is_wanted(self) -> bool {
-        !matches!(self.availability, Availability::Drained | Availability::NotReady) && self.weight > 0
+        !matches!(self.availability, Availability::Drained | Availability::NotReady | Availability::Stale)
+            && self.weight > 0
     }
 }
 
@@ -137,6 +140,7 @@ impl Upstream {
         let builder = MemberBuilder {
             zone: self.zone.as_deref(),
             tls: self.config.tls.is_some(),
+            authority: authority(&self.config),
             counts_in_flight: self.policy.counts_in_flight(),
             before: Some(&set),
             same_way: true,
@@ -150,7 +154,22 @@ impl Upstream {
         let next = EndpointSet { entries, view: View::empty(), sessions, version };
         let may_make = self.may_make_tables(*tables_made, TableMaking::Paced, now);
         self.swap(&set, next, &mut tables_made, may_make, now);
+        let after = self.set.load();
+        let (endpoints, stay) = (after.entries.len(), stayed(&set, &after));
+        let (joined, left) = (endpoints - stay, set.entries.len() - stay);
+        let why = format!("{endpoints} endpoints: {joined} joined, {left} left");
+        if joined + left > 0 {
+            self.carried.events.record(EventKind::EndpointsChanged, None, why);
+        }
         self.retire_missing(&set);
+    }
+
+    /// Marks whether endpoints take requests only as long as they pass their checks, because their source has not
+    /// confirmed them for too long. An endpoint that proves its identity by TLS is not affected.
+    pub(crate) fn distrust(&self, stale: bool) {
+        let is_verified = self.config.tls.as_ref().is_some_and(|tls| !tls.insecure_skip_verify);
+        let set = self.set.load();
+        set.members().for_each(|member| member.endpoint().distrust(stale && !is_verified));
     }
 
     /// Marks the endpoints that were in the set `before` and are not in the set in service. Their idle connections
@@ -195,7 +214,10 @@ impl Upstream {
             let mut state = self.state_of(member, now);
             let was_away = !matches!(
                 before.availability,
-                Availability::Available | Availability::Drained | Availability::NotReady
+                Availability::Available
+                    | Availability::Drained
+                    | Availability::NotReady
+                    | Availability::Stale
             );
             if anew && was_away && state.availability == Availability::Available {
                 member.endpoint().newness.begin(now);
@@ -242,6 +264,17 @@ impl Upstream {
     fn sessions_of(&self, members: &[Arc<Member>], before: Option<&Sessions>) -> Option<Arc<Sessions>> {
         self.sticky.as_ref().map(|sticky| Arc::new(sticky.sessions(members, before)))
     }
+}
+
+/// The host and port for the header `Host`, if the endpoints have no host names of their own.
+pub(crate) fn authority(config: &model::Upstream) -> Option<(&str, u16)> {
+    config.discover.as_ref().and_then(|discover| discover.source.host())
+}
+
+/// The number of endpoints that are in both sets.
+fn stayed(before: &EndpointSet, after: &EndpointSet) -> usize {
+    let known: HashSet<u64> = before.members().map(|member| member.endpoint().id).collect();
+    after.members().filter(|member| known.contains(&member.endpoint().id)).count()
 }
 
 /// Marks which endpoints may take requests according to their source: those that are ready or, if none is, those

@@ -6,6 +6,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use witgate_exchange::family::Family;
 use witgate_telemetry::metrics::NONE;
 
+use crate::discovery::SinkStatus;
 use crate::{
     Availability, BreakerState, EndpointStatus, HealthState, LoadStatus, UpstreamStatus, Upstreams, status,
 };
@@ -15,13 +16,14 @@ const BREAKER_STATES: [(BreakerState, &str); 3] =
     [(BreakerState::Closed, "closed"), (BreakerState::Open, "open"), (BreakerState::HalfOpen, "half-open")];
 
 /// Every availability of an endpoint.
-const AVAILABILITIES: [Availability; 6] = [
+const AVAILABILITIES: [Availability; 7] = [
     Availability::Available,
     Availability::Probing,
     Availability::Unhealthy,
     Availability::Resting,
     Availability::Drained,
     Availability::NotReady,
+    Availability::Stale,
 ];
 
 /// The states of active health checks, with their label values.
@@ -67,6 +69,8 @@ pub fn encode(by_name: &Upstreams, encoder: &mut DescriptorEncoder) -> fmt::Resu
     load(&upstreams, encoder)?;
     tries(by_name, encoder)?;
     health(&upstreams, encoder)?;
+    sources(&upstreams, encoder)?;
+    latencies(&upstreams, encoder)?;
     let help = "Changes of state of upstreams and endpoints; endpoint `-`: of the upstream as a whole";
     let mut family = Family::counters(encoder, "witgate_upstream_events", help)?;
     for (name, upstream) in by_name.iter() {
@@ -222,6 +226,69 @@ fn health(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt:
     for ((upstream, address), endpoint) in endpoints() {
         family.counter(&[upstream, address, ("result", "success")], endpoint.requests_succeeded)?;
         family.counter(&[upstream, address, ("result", "failure")], endpoint.requests_failed)?;
+    }
+    Ok(())
+}
+
+/// Reads one number about a source.
+type SourceNumber = fn(&SinkStatus) -> f64;
+
+/// The sources of endpoints.
+fn sources(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let gauges: [(&str, &str, SourceNumber); 4] = [
+        (
+            "witgate_upstream_source_up",
+            "1 if the latest set of the source was good, 0 if it failed",
+            |source| f64::from(u8::from(!source.failing)),
+        ),
+        (
+            "witgate_upstream_source_age_seconds",
+            "Time since the source last confirmed the endpoints",
+            |source| source.age as f64 / 1e3,
+        ),
+        ("witgate_upstream_source_endpoints", "Endpoints in the last good set of the source", |source| {
+            source.endpoints as f64
+        }),
+        (
+            "witgate_upstream_source_refused_endpoints",
+            "Endpoints of the source that are left out, because they are not allowed or malformed",
+            |source| source.left_out as f64,
+        ),
+    ];
+    let discovered = || upstreams.iter().filter_map(|upstream| Some((upstream, upstream.source.as_ref()?)));
+    for (name, help, read) in gauges {
+        let mut family = Family::gauges(encoder, name, help)?;
+        for (upstream, source) in discovered() {
+            let labels = [("upstream", upstream.name.as_str()), ("source", source.kind.as_str())];
+            family.gauge_of(&labels, read(source))?;
+        }
+    }
+    let help = "Changes of the last good set of the source";
+    let mut family = Family::counters(encoder, "witgate_upstream_source_changes", help)?;
+    for (upstream, source) in discovered() {
+        let labels = [("upstream", upstream.name.as_str()), ("source", source.kind.as_str())];
+        family.counter(&labels, source.changes)?;
+    }
+    Ok(())
+}
+
+/// Upstreams with more endpoints have no latencies of single endpoints in the metrics.
+const MOST_SERIES: usize = 1000;
+
+/// The times to the response head.
+fn latencies(upstreams: &[UpstreamStatus], encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let help = "Time to the response head of recent requests, by quantile; absent for upstreams with more than 1000 endpoints";
+    let mut family = Family::gauges(encoder, "witgate_upstream_latency_seconds", help)?;
+    for upstream in upstreams.iter().filter(|upstream| upstream.endpoints.len() <= MOST_SERIES) {
+        for endpoint in &upstream.endpoints {
+            let quantiles = [("0.5", endpoint.p50_micros), ("0.95", endpoint.p95_micros)];
+            for (quantile, micros) in quantiles {
+                let Some(micros) = micros else { continue };
+                let labels =
+                    [("upstream", &*upstream.name), ("endpoint", address(endpoint)), ("quantile", quantile)];
+                family.gauge_of(&labels, micros as f64 / 1e6)?;
+            }
+        }
     }
     Ok(())
 }

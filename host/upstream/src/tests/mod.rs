@@ -9,6 +9,7 @@ mod blame;
 mod breaker;
 mod deadlines;
 mod defaults;
+mod discovered;
 mod ejection;
 mod fallback;
 mod fetch;

@@ -15,7 +15,7 @@ use super::origin::{Origin, Visitor};
 use super::{HELLO, eventually, exchange, forward, get, settings, snapshot};
 use crate::balancer::clock;
 use crate::discovery::{
-    Allow, BuiltSource, EndpointSpec, Limits, Readiness, Run, Sink, Source, SourceThread,
+    Allow, BuiltSource, EndpointSink, EndpointSpec, Limits, Readiness, Run, Source, SourceThread,
 };
 use crate::keeper::Keeper;
 use crate::set::TableMaking;
@@ -40,18 +40,13 @@ fn serve_at(snapshot: &Snapshot, spec: impl IntoIterator<Item = EndpointSpec>, n
 }
 
 /// A source made from a function that gets its sink.
-struct Scripted<F>(F, Duration);
+struct Scripted<F>(F);
 
 impl<F> Source for Scripted<F>
 where
-    F: AsyncFnMut(&Sink) -> Result<(), String> + Send,
+    F: AsyncFnMut(&dyn EndpointSink) -> Result<(), String> + Send,
 {
-    fn limits(&self) -> Limits {
-        let networks = Some(vec!["127.0.0.0/8".parse().unwrap()]);
-        Limits { allow: Allow { networks, listeners: Vec::new() }, pace: self.1, ..Limits::default() }
-    }
-
-    fn run<'a>(&'a mut self, sink: &'a Sink) -> Run<'a> {
+    fn run<'a>(&'a mut self, sink: &'a dyn EndpointSink) -> Run<'a> {
         Box::pin((self.0)(sink))
     }
 }
@@ -65,9 +60,11 @@ struct Discovered {
 
 fn built<F>(thread: SourceThread, pace: Duration, script: F) -> BuiltSource
 where
-    F: AsyncFnMut(&Sink) -> Result<(), String> + Send + 'static,
+    F: AsyncFnMut(&dyn EndpointSink) -> Result<(), String> + Send + 'static,
 {
-    BuiltSource { source: Box::new(Scripted(script, pace)), thread }
+    let networks = Some(vec!["127.0.0.0/8".parse().unwrap()]);
+    let limits = Limits { allow: Allow { networks, ..Allow::default() }, pace, ..Limits::default() };
+    BuiltSource { source: Box::new(Scripted(script)), thread, kind: Some("scripted"), limits, restored: None }
 }
 
 fn with_source(
@@ -75,7 +72,7 @@ fn with_source(
     source: BuiltSource,
     previous: Option<&Arc<Upstream>>,
 ) -> Arc<Snapshot> {
-    let upstream = Upstream::build_with(source, "origin", config, None, previous)
+    let upstream = Upstream::build_with(source, "origin", config, None, &Default::default(), previous)
         .unwrap_or_else(|problems| panic!("{problems:?}"));
     let upstreams = testing::upstreams(usize::MAX, [("origin".into(), upstream)]);
     Arc::new(Snapshot { config: Arc::new(testing::config()), upstreams })
@@ -109,13 +106,14 @@ fn a_set_that_changes_every_ten_milliseconds_fails_no_request_and_takes_nothing_
             let come: Vec<EndpointSpec> = guests.iter().map(spec).collect();
             let (calm, turns) = (Arc::new(AtomicBool::new(true)), Arc::<AtomicU64>::default());
             let (is_calm, turned) = (calm.clone(), turns.clone());
-            let source = built(thread, Duration::from_millis(10), async move |sink: &Sink| {
+            let source = built(thread, Duration::from_millis(10), async move |sink: &dyn EndpointSink| {
                 loop {
                     let turn = turned.fetch_add(1, Ordering::SeqCst) as usize;
                     let some = |index: &usize| (index + turn).is_multiple_of(3) || (index * turn) % 4 == 1;
                     let guests = (0..come.len()).filter(some).map(|index| come[index].clone());
                     let guests = guests.filter(|_| !is_calm.load(Ordering::SeqCst));
-                    sink.whole(stay.iter().cloned().chain(guests)).map_err(|refused| refused.to_string())?;
+                    sink.whole(stay.iter().cloned().chain(guests).collect())
+                        .map_err(|refused| refused.to_string())?;
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             });
@@ -316,22 +314,24 @@ fn a_source_that_fails_hangs_or_talks_nonsense_takes_no_endpoint_away() {
         let good = spec(&origin);
         let step = Arc::<AtomicU64>::default();
         let at = step.clone();
-        let source = built(SourceThread::Keeper, Duration::from_millis(10), async move |sink: &Sink| {
-            match at.fetch_add(1, Ordering::SeqCst) {
-                0 => {
-                    let _ = sink.whole([good.clone()]);
-                    Err("the registry went away".to_owned())
+        let source =
+            built(SourceThread::Keeper, Duration::from_millis(10), async move |sink: &dyn EndpointSink| {
+                match at.fetch_add(1, Ordering::SeqCst) {
+                    0 => {
+                        let _ = sink.whole(vec![good.clone()]);
+                        Err("the registry went away".to_owned())
+                    }
+                    1 => {
+                        // Invalid reports of every kind.
+                        let _ = sink.whole(vec![]);
+                        let _ = sink
+                            .whole(vec![EndpointSpec::at("169.254.169.254", 80), EndpointSpec::at("\0", 0)]);
+                        let _ = sink.whole((0..20_000).map(|_| EndpointSpec::at("127.0.0.1", 1)).collect());
+                        Err("what it says is no set".to_owned())
+                    }
+                    _ => std::future::pending().await,
                 }
-                1 => {
-                    // Invalid reports of every kind.
-                    let _ = sink.whole([]);
-                    let _ = sink.whole([EndpointSpec::at("169.254.169.254", 80), EndpointSpec::at("\0", 0)]);
-                    let _ = sink.whole((0..20_000).map(|_| EndpointSpec::at("127.0.0.1", 1)));
-                    Err("what it says is no set".to_owned())
-                }
-                _ => std::future::pending().await,
-            }
-        });
+            });
         let discovered = Discovered::start(&settings(&[]), source);
         let snapshot = &discovered.snapshot;
         eventually("the first set", || discovered.ports().len() == 1).await;
@@ -352,8 +352,8 @@ fn a_reload_does_not_disturb_a_set_that_was_discovered() {
     run(async {
         let origin = Origin::answering(HELLO);
         let good = spec(&origin);
-        let source = built(SourceThread::Keeper, SECOND, async move |sink: &Sink| {
-            sink.whole([good.clone()]).map_err(|refused| refused.to_string())
+        let source = built(SourceThread::Keeper, SECOND, async move |sink: &dyn EndpointSink| {
+            sink.whole(vec![good.clone()]).map_err(|refused| refused.to_string())
         });
         let mut config = settings(&[]);
         let discovered = Discovered::start(&config, source);
@@ -361,7 +361,8 @@ fn a_reload_does_not_disturb_a_set_that_was_discovered() {
         get(&discovered.snapshot).await.unwrap();
         config.keep_alive = 17 * SECOND;
         // Another source, which has not reported anything yet.
-        let silent = built(SourceThread::Keeper, SECOND, async |_: &Sink| std::future::pending().await);
+        let silent =
+            built(SourceThread::Keeper, SECOND, async |_: &dyn EndpointSink| std::future::pending().await);
         let after = with_source(&config, silent, Some(&discovered.snapshot.upstreams["origin"]));
         discovered.snapshots.store(after.clone());
         discovered.keeper.follow();

@@ -3,6 +3,7 @@
 mod balancer;
 mod breaker;
 mod concurrency;
+mod discover;
 mod ejection;
 mod endpoint;
 mod fallback;
@@ -23,6 +24,7 @@ use crate::scalar::{Duration, DurationOrOff, HeaderName, Text};
 use balancer::Balancer;
 use breaker::Breaker;
 use concurrency::Concurrency;
+use discover::Discover;
 use ejection::Ejection;
 use endpoint::Endpoint;
 use fallback::Fallback;
@@ -35,12 +37,15 @@ use sticky::Sticky;
 /// Where requests are sent: one or more endpoints that do the same.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["endpoints"]))]
 pub(crate) struct Upstream {
     /// The endpoints: `"host:port"`, `"http://host"`, `"https://host"`, or a table with `address`, `weight`,
-    /// `priority` and `zone`.
+    /// `priority` and `zone`. Either this or `discover` is required.
     #[schemars(length(min = 1))]
     endpoints: Vec<Endpoint>,
+    /// The source that supplies the endpoints, instead of a fixed list: `{ file = "endpoints.toml" }`,
+    /// `{ dns = "users.internal:8080" }` or `{ srv = "_http._tcp.users.internal" }`. A source that fails or reports
+    /// an unusable set takes no endpoint away: the last good set stays in service.
+    discover: Option<Discover>,
     /// The policy that picks among the endpoints: its kind alone, e.g. `round-robin`, or a table with its
     /// settings.
     balancer: Balancer,
@@ -70,6 +75,9 @@ pub(crate) struct Upstream {
     /// How long an idle connection is kept. Choose less than the endpoints' own timeout, to avoid requests on
     /// stale connections.
     keep_alive: Text<Duration>,
+    /// The age at which a connection takes no further requests, less up to a tenth, so that connections which were
+    /// opened together are not closed together. Requests in flight are finished. `"off"` means unlimited.
+    max_connection_age: Text<DurationOrOff>,
     /// Idle connections kept for each endpoint and core.
     #[schemars(range(max = 100_000))]
     idle_connections: usize,
@@ -126,6 +134,7 @@ impl Default for Upstream {
     fn default() -> Self {
         Self {
             endpoints: Vec::new(),
+            discover: None,
             balancer: Balancer::default(),
             sticky: None,
             slow_start: SlowStart::default(),
@@ -137,6 +146,7 @@ impl Default for Upstream {
             first_byte_timeout: Text::of("30s"),
             idle_timeout: Text::of("5m"),
             keep_alive: Text::of("60s"),
+            max_connection_age: Text::of("1h"),
             idle_connections: 256,
             response_headers: 100,
             max_connections: None,
@@ -162,8 +172,19 @@ impl Section for Upstream {
     fn meant(self, at: &str, scope: &mut Scope) -> Option<model::Upstream> {
         let (endpoints, https) = endpoint::meant(self.endpoints, &child(at, "endpoints"), scope);
         let usual_connections = 1024.max(4 * endpoints.len());
+        scope.exclude(at, &["endpoints", "discover"]);
+        if self.discover.is_none() && !scope.is_written(&child(at, "endpoints")) {
+            let hint = "write `endpoints = [\"host:port\"]`, or name a source of endpoints under `discover`";
+            scope.report(at, "the upstream has neither `endpoints` nor `discover`", Some(hint.to_owned()));
+        }
+        let discover = self.discover.and_then(|discover| discover.meant(&child(at, "discover"), scope));
+        let mut tls = tls(self.tls, https, &child(at, "tls"), scope);
+        if let (Some(discover), Some(tls)) = (&discover, &mut tls) {
+            discover::check_name(discover, tls, &child(at, "tls"), scope);
+        }
         Some(model::Upstream {
             endpoints,
+            discover,
             balancer: self.balancer.meant(&child(at, "balancer"), scope),
             sticky: self.sticky.map(|sticky| sticky.meant(&child(at, "sticky"), scope)),
             slow_start: self.slow_start.meant(&child(at, "slow_start"), scope),
@@ -173,7 +194,7 @@ impl Section for Upstream {
                 Protocol::Http1 => model::UpstreamProtocol::Http1,
                 Protocol::Http2 => model::UpstreamProtocol::Http2,
             },
-            tls: tls(self.tls, https, &child(at, "tls"), scope),
+            tls,
             connect_timeout: scope.check_positive(at, "connect_timeout", self.connect_timeout.value.0),
             first_byte_timeout: scope.check_positive(
                 at,
@@ -186,6 +207,11 @@ impl Section for Upstream {
                 .0
                 .map(|idle| scope.check_positive(at, "idle_timeout", idle)),
             keep_alive: self.keep_alive.value.0,
+            max_connection_age: self
+                .max_connection_age
+                .value
+                .0
+                .map(|age| scope.check_positive(at, "max_connection_age", age)),
             idle_connections: self.idle_connections,
             response_headers: self.response_headers,
             max_connections: self.max_connections.unwrap_or(usual_connections),

@@ -99,7 +99,9 @@ impl Fixture {
         snapshot.version = self.version;
         snapshot.counter = Arc::clone(&self.counter);
         let upstreams = self.config.upstreams.iter().map(|(name, settings)| {
-            let Ok(built) = Upstream::build(name, settings, None, None) else { panic!("an upstream") };
+            let Ok(built) = Upstream::build(name, settings, None, &Default::default(), None) else {
+                panic!("an upstream")
+            };
             (name.as_str().into(), built)
         });
         snapshot.upstreams = testing::upstreams(self.config.gateway.body_memory, upstreams);

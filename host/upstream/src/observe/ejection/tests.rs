@@ -19,7 +19,7 @@ fn upstream(endpoints: usize, settings: &str) -> Arc<Upstream> {
     );
     let loaded = witgate_config::parse_str(&text);
     let config = loaded.unwrap_or_else(|failure| panic!("{:?}", failure.problems)).config;
-    Upstream::build("origin", &config.upstreams["origin"], None, None)
+    Upstream::build("origin", &config.upstreams["origin"], None, &Default::default(), None)
         .unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
@@ -241,7 +241,7 @@ fn a_reload_keeps_what_is_known() {
     let mut config = before.config.clone();
     config.keep_alive = SECOND;
     config.endpoints.reverse();
-    let after = Upstream::build("origin", &config, None, Some(&before))
+    let after = Upstream::build("origin", &config, None, &Default::default(), Some(&before))
         .unwrap_or_else(|problems| panic!("{problems:?}"));
     assert!(!Arc::ptr_eq(&before, &after));
     assert_eq!(ejected(&after), [2]);

@@ -39,7 +39,7 @@ use self::content::Content;
 pub(crate) use self::head::OfAttempt;
 use self::sending::{Halt, Sending};
 use super::upload::{Broken, Upload};
-use crate::connection::socket::Socket;
+use crate::connection::socket::{Opening, Socket};
 use crate::core_local::READ_ROOM;
 use crate::request::{Framing, UpstreamRequest};
 use crate::send::{Ended, SendFailure};
@@ -85,6 +85,11 @@ impl Http1 {
             persistent: true,
             timer: Deadline::default(),
         })
+    }
+
+    /// When and to which address it was opened.
+    pub(crate) fn opening(&self) -> Opening {
+        self.socket.opening()
     }
 
     /// Whether an idle connection is still open, and nothing has arrived on it.
