@@ -109,7 +109,7 @@ fn is_up(child: &mut Child, address: SocketAddr) -> bool {
 struct Scripted {
     address: SocketAddr,
     queries: Arc<AtomicUsize>,
-    _stop: mpsc::Sender<()>,
+    _stop: mpsc::SyncSender<()>,
 }
 
 impl Scripted {
@@ -117,7 +117,7 @@ impl Scripted {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let address = socket.local_addr().unwrap();
-        let (stop, stopped) = mpsc::channel::<()>();
+        let (stop, stopped) = mpsc::sync_channel::<()>(1);
         let queries = Arc::<AtomicUsize>::default();
         let count = queries.clone();
         std::thread::spawn(move || {

@@ -319,7 +319,7 @@ mod tests {
         let named = "tls = { server_name = \"a.b\" }\ndiscover = { dns = \"users:443\" }";
         assert_eq!(tls(named).as_deref(), Some("a.b"));
         let told = problem("tls = true\ndiscover = { srv = \"_https._tcp.users\" }");
-        assert!(told.contains("need a `server_name`") && told.contains("hint"), "{told}");
+        assert!(told.contains("need a `server_name`") && told.contains("help: write"), "{told}");
     }
 
     #[test]
