@@ -157,3 +157,27 @@ async fn spans_go_out_by_otlp() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_span_of_a_plugin_call_tells_what_it_decided_and_cost() {
+    let origin = Origin::named("origin").await;
+    let collector = Origin::with(|_| Response::new(Full::default())).await;
+    let scratch = Scratch::new();
+    scratch.install(&witgate_tests::plugin("headers"), "headers");
+    let text = format!(
+        "[telemetry.otlp]\nupstream = \"collector\"\nsample = 1.0\n[upstreams.collector]\nendpoints = [\"{}\"]\n\
+         [upstreams.origin]\nendpoints = [\"{}\"]\n[[routes]]\npath = \"/*\"\nupstream = \"origin\"\nplugins = [\"headers\"]\n\
+         [plugins.headers]\n[bindings.headers]\nsettings = {{ request = {{ set = {{ x-a = \"1\" }} }} }}\n",
+        collector.address(),
+        origin.address()
+    );
+    let gateway = Gateway::start(scratch, &text).await;
+    let mut client = gateway.client().await;
+    eventually("a call has a span, and a remembered result is an event", async || {
+        assert_eq!(client.get("/", &[]).await.status, 200);
+        let told = ["witgate.decision", "changed", "witgate.cpu_time_us", "witgate.instance_wait_us"];
+        told.iter().all(|part| holds(&collector, part.as_bytes()))
+            && holds(&collector, b"plugin result remembered")
+    })
+    .await;
+}

@@ -211,3 +211,54 @@ async fn a_component_that_does_not_fit_its_settings_is_told_with_its_place() {
     assert!(line.contains("witgate.toml:13\""), "the place of the binding: {line}");
     assert_eq!(mark(&gateway).await, "one");
 }
+
+#[test]
+fn conditions_and_credentials_of_bindings_are_explained() {
+    let scratch = Scratch::new();
+    scratch.install(&plugin("headers"), "headers");
+    scratch.install(&plugin("api-key"), "api-key");
+    let write = |more: &str| {
+        let routes = "[[routes]]\nname = \"api\"\npath = \"/api/*\"\nplugins = [\"beta\"]\nrespond = { body = \"api\" }\n";
+        scratch.write("witgate.toml", format!("{LISTENER}{routes}[plugins.headers]\n[plugins.api-key]\n{more}"));
+    };
+    let beta = "[bindings.beta]\nplugin = \"headers\"\nsettings = { request = { set = { x-a = \"1\" } } }\n";
+    let route_test = |arguments: &[&str]| {
+        out(&witgate(scratch.path(), &[&["route", "test"][..], arguments].concat()))
+    };
+
+    write(&format!(
+        "{beta}when = {{ client = \"10.0.0.0/8\", headers = {{ x-beta = \"1\" }} }}\nunless = {{ method = \"POST\" }}\n"
+    ));
+    let told = route_test(&["GET", "/api/x"]);
+    assert!(told.contains("binding beta: left out: the condition on the client's address of its `when`"), "{told}");
+    let told = route_test(&["GET", "/api/x", "--client", "10.1.2.3"]);
+    assert!(told.contains("left out: the condition on the header `x-beta` of its `when`"), "{told}");
+    let told = route_test(&["POST", "/api/x", "--client", "10.1.2.3", "--header", "x-beta: 1"]);
+    assert!(told.contains("binding beta: left out: its `unless` holds"), "{told}");
+    let told = route_test(&["GET", "/api/x", "--client", "10.1.2.3", "--header", "x-beta: 1"]);
+    assert!(told.contains("plugins  beta") && !told.contains("left out"), "{told}");
+    let validated = err(&witgate(scratch.path(), &["validate"]));
+    assert!(validated.contains("note: the binding `beta` can see credentials"), "{validated}");
+
+    write(&format!("{beta}credentials = \"granted\"\nwhen = {{ path = \"/other\" }}\n"));
+    let validated = witgate(scratch.path(), &["validate"]);
+    assert_eq!(validated.status.code(), Some(0), "{}", err(&validated));
+    let warned = "warning: binding `beta` is never called on the routes `api`";
+    assert!(err(&validated).contains(warned) && !err(&validated).contains("note:"), "{}", err(&validated));
+
+    let door = format!("[bindings.beta]\nplugin = \"api-key\"\nsettings = {KEYS_TOML}\n");
+    for (more, part) in [
+        (format!("{beta}when = {{ path = \"/a\" }}\nunless = {{ path = \"/*\" }}\n"), "can never hold"),
+        (format!("{door}when = {{ claims = {{ role = \"a\" }} }}\n"), "decides before the identity is known"),
+        (format!("{door}credentials = {{ headers = [\"x-api-key\"] }}\n"), "grants.credentials = [\"x-api-key\"]"),
+        (format!("{beta}grants = {{ credentials = [\"cooky\"] }}\n"), "did you mean `cookie`?"),
+    ] {
+        write(&more);
+        let refused = witgate(scratch.path(), &["validate"]);
+        assert_ne!(refused.status.code(), Some(0), "{more}");
+        assert!(err(&refused).contains(part), "`{part}` is missing in:\n{}", err(&refused));
+    }
+}
+
+/// The settings of the plugin `api-key`, in TOML.
+const KEYS_TOML: &str = "{ keys = [{ name = \"partner\", sha256 = \"d7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7\" }] }";

@@ -7,10 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::credentials::{self, Credentials};
-use super::one_or_many::OneOrMany;
 use super::quarantine::Quarantine;
 use super::revert::Revert;
-use super::when::{self, RequestConditions};
+use super::when::{self, Tables};
 use super::{Scope, Section};
 use crate::model;
 use crate::pointer::{child, segments};
@@ -43,10 +42,10 @@ pub(crate) struct Binding {
     /// The plugin is not called for others. A plugin that authenticates still applies to them, and recognises nobody.
     /// Judged once for each request, on what the client sent and, for `subject` and `claims`, on the identity that
     /// authentication found. Without it, all requests.
-    when: Option<OneOrMany<RequestConditions>>,
+    when: Option<Tables>,
     /// The requests that the binding is not for: those that meet all conditions of the table, or of one of several
     /// tables. What is said of `when` applies.
-    unless: Option<OneOrMany<RequestConditions>>,
+    unless: Option<Tables>,
     /// Limits on one call, or one instance.
     budget: Budget,
     /// How many instances there are.

@@ -44,16 +44,25 @@ pub(super) struct RequestConditions {
     claims: BTreeMap<String, Condition>,
 }
 
+/// One table of conditions, or a list of them. The list comes first, because a table can be read from a list, too.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub(super) enum Tables {
+    Many(Vec<RequestConditions>),
+    One(Box<RequestConditions>),
+}
+
 /// The tables of `when` or of `unless` at this pointer.
 pub(super) fn meant(
-    written: Option<OneOrMany<RequestConditions>>,
+    written: Option<Tables>,
     at: &str,
     scope: &mut Scope,
 ) -> Vec<model::Conditions> {
     let tables = match written {
         None => return Vec::new(),
-        Some(OneOrMany::One(table)) => vec![(at.to_owned(), table)],
-        Some(OneOrMany::Many(tables)) => {
+        Some(Tables::One(table)) => vec![(at.to_owned(), *table)],
+        Some(Tables::Many(tables)) => {
             let at_index = |index: usize| child(at, &index.to_string());
             tables.into_iter().enumerate().map(|(index, table)| (at_index(index), table)).collect()
         }
@@ -69,9 +78,13 @@ impl RequestConditions {
         scope.exclude(at, &["path", "prefix"]);
         scope.exclude(at, &["host", "hosts"]);
         scope.exclude(at, &["method", "methods"]);
+        if self.is_empty() {
+            let hint = "name a host, path, method, header, query parameter, client, subject or claim";
+            scope.report(at, "this table has no condition", Some(hint.to_owned()));
+        }
         let prefix = self.prefix.map(|prefix| model::PathMatch::Prefix(prefix.value.0));
         let subject = self.subject.and_then(|condition| condition.value(&child(at, "subject"), scope));
-        let meant = model::Conditions {
+        model::Conditions {
             request: model::RouteMatch {
                 hosts: either(self.host, self.hosts).into_iter().map(|host| host.value.0).collect(),
                 path: self.path.map(|path| path.value.matches).or(prefix),
@@ -82,11 +95,18 @@ impl RequestConditions {
             clients: either(self.client, None).into_iter().map(|net| net.value.0).collect(),
             subject,
             claims: named_conditions(self.claims, &child(at, "claims"), scope),
-        };
-        if meant == model::Conditions::default() {
-            let hint = "name a host, path, method, header, query parameter, client, subject or claim";
-            scope.report(at, "this table has no condition", Some(hint.to_owned()));
         }
-        meant
+    }
+
+    /// Whether nothing is written in it.
+    fn is_empty(&self) -> bool {
+        let lists = [self.hosts.is_some(), self.host.is_some(), self.methods.is_some(), self.method.is_some()];
+        let fields = [self.headers.is_empty(), self.query.is_empty(), self.claims.is_empty()];
+        !lists.contains(&true)
+            && !fields.contains(&false)
+            && self.path.is_none()
+            && self.prefix.is_none()
+            && self.client.is_none()
+            && self.subject.is_none()
     }
 }
