@@ -219,18 +219,21 @@ fn conditions_and_credentials_of_bindings_are_explained() {
     scratch.install(&plugin("api-key"), "api-key");
     let write = |more: &str| {
         let routes = "[[routes]]\nname = \"api\"\npath = \"/api/*\"\nplugins = [\"beta\"]\nrespond = { body = \"api\" }\n";
-        scratch.write("witgate.toml", format!("{LISTENER}{routes}[plugins.headers]\n[plugins.api-key]\n{more}"));
+        scratch
+            .write("witgate.toml", format!("{LISTENER}{routes}[plugins.headers]\n[plugins.api-key]\n{more}"));
     };
     let beta = "[bindings.beta]\nplugin = \"headers\"\nsettings = { request = { set = { x-a = \"1\" } } }\n";
-    let route_test = |arguments: &[&str]| {
-        out(&witgate(scratch.path(), &[&["route", "test"][..], arguments].concat()))
-    };
+    let route_test =
+        |arguments: &[&str]| out(&witgate(scratch.path(), &[&["route", "test"][..], arguments].concat()));
 
     write(&format!(
         "{beta}when = {{ client = \"10.0.0.0/8\", headers = {{ x-beta = \"1\" }} }}\nunless = {{ method = \"POST\" }}\n"
     ));
     let told = route_test(&["GET", "/api/x"]);
-    assert!(told.contains("binding beta: left out: the condition on the client's address of its `when`"), "{told}");
+    assert!(
+        told.contains("binding beta: left out: the condition on the client's address of its `when`"),
+        "{told}"
+    );
     let told = route_test(&["GET", "/api/x", "--client", "10.1.2.3"]);
     assert!(told.contains("left out: the condition on the header `x-beta` of its `when`"), "{told}");
     let told = route_test(&["POST", "/api/x", "--client", "10.1.2.3", "--header", "x-beta: 1"]);
@@ -250,7 +253,10 @@ fn conditions_and_credentials_of_bindings_are_explained() {
     for (more, part) in [
         (format!("{beta}when = {{ path = \"/a\" }}\nunless = {{ path = \"/*\" }}\n"), "can never hold"),
         (format!("{door}when = {{ claims = {{ role = \"a\" }} }}\n"), "decides before the identity is known"),
-        (format!("{door}credentials = {{ headers = [\"x-api-key\"] }}\n"), "grants.credentials = [\"x-api-key\"]"),
+        (
+            format!("{door}credentials = {{ headers = [\"x-api-key\"] }}\n"),
+            "grants.credentials = [\"x-api-key\"]",
+        ),
         (format!("{beta}grants = {{ credentials = [\"cooky\"] }}\n"), "did you mean `cookie`?"),
     ] {
         write(&more);

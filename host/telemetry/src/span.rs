@@ -13,9 +13,9 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use witgate_exchange::log_entry::{End, LogEntry};
 use witgate_exchange::record::{PluginCall, Recalled};
 use witgate_exchange::trace::{self, Clock, SpanId, TraceContext};
-use witgate_exchange::log_entry::{End, LogEntry};
 
 use crate::client_span::{ClientNotes, Outcome};
 use crate::export::FinishedSpan;

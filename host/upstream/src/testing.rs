@@ -107,7 +107,8 @@ impl Snapshot {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn build(config: Config, previous: Option<&Snapshot>) -> Result<Snapshot, Problems> {
-        let upstreams = Upstreams::build(&config, &Discovery::default(), previous.map(|previous| &*previous.upstreams));
+        let upstreams =
+            Upstreams::build(&config, &Discovery::default(), previous.map(|previous| &*previous.upstreams));
         let upstreams = upstreams.map_err(|(_, problems)| problems)?;
         Ok(Snapshot { config: Arc::new(config), upstreams: Arc::new(upstreams) })
     }

@@ -54,11 +54,7 @@ pub(super) enum Tables {
 }
 
 /// The tables of `when` or of `unless` at this pointer.
-pub(super) fn meant(
-    written: Option<Tables>,
-    at: &str,
-    scope: &mut Scope,
-) -> Vec<model::Conditions> {
+pub(super) fn meant(written: Option<Tables>, at: &str, scope: &mut Scope) -> Vec<model::Conditions> {
     let tables = match written {
         None => return Vec::new(),
         Some(Tables::One(table)) => vec![(at.to_owned(), *table)],
@@ -100,7 +96,8 @@ impl RequestConditions {
 
     /// Whether nothing is written in it.
     fn is_empty(&self) -> bool {
-        let lists = [self.hosts.is_some(), self.host.is_some(), self.methods.is_some(), self.method.is_some()];
+        let lists =
+            [self.hosts.is_some(), self.host.is_some(), self.methods.is_some(), self.method.is_some()];
         let fields = [self.headers.is_empty(), self.query.is_empty(), self.claims.is_empty()];
         !lists.contains(&true)
             && !fields.contains(&false)

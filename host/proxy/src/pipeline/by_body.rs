@@ -111,7 +111,13 @@ pub(super) async fn route(
                 let call = Call { head: &exchange.facts.head, fetch: &exchange.snapshot };
                 plugin.route_by_body(call, content)
             },
-            |chosen| chosen.map(|chosen| Choice::check(chosen, &**plugin, &exchange.snapshot, route.config.merge_slashes)).transpose(),
+            |chosen| {
+                chosen
+                    .map(|chosen| {
+                        Choice::check(chosen, &**plugin, &exchange.snapshot, route.config.merge_slashes)
+                    })
+                    .transpose()
+            },
         );
         if let Some(choice) = answer.await? {
             routing::apply(Rc::new(choice), exchange, plugin.credentials());

@@ -78,7 +78,10 @@ impl Choice {
             },
         };
         let gateway = &snapshot.config.gateway;
-        let target = destination.path.map(|path| validate::target(&path, (gateway, merge), binding.credentials())).transpose()?;
+        let target = destination
+            .path
+            .map(|path| validate::target(&path, (gateway, merge), binding.credentials()))
+            .transpose()?;
         Ok(Choice {
             upstream,
             target,

@@ -64,7 +64,10 @@ fn carries_grpc(config: &Config, route: &Route) -> bool {
     let model::Action::Forward(forward) = &route.config.action else { return false };
     let speaks = |upstream: &model::Upstream| upstream.protocol == model::UpstreamProtocol::Http2;
     let mut fallbacks = config.upstreams.values().filter_map(|upstream| upstream.fallback.as_ref());
-    if !route.routing.is_empty() || !route.routing_by_body.is_empty() || fallbacks.any(|fallback| fallback.upstream.is_some()) {
+    if !route.routing.is_empty()
+        || !route.routing_by_body.is_empty()
+        || fallbacks.any(|fallback| fallback.upstream.is_some())
+    {
         return config.upstreams.values().all(speaks);
     }
     forward.upstreams.iter().all(|(name, _)| config.upstreams.get(name).is_some_and(speaks))

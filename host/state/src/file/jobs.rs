@@ -96,7 +96,9 @@ impl FileKeys {
         space: &str,
         prefix: &str,
         after: Option<&str>,
-        act: impl FnOnce(&mut Changes<'_>, Vec<Vec<u8>>, Option<String>) -> Result<T, StorageError> + Send + 'static,
+        act: impl FnOnce(&mut Changes<'_>, Vec<Vec<u8>>, Option<String>) -> Result<T, StorageError>
+        + Send
+        + 'static,
     ) -> StoreResult<'a, T> {
         let plugin = Arc::clone(&self.plugin);
         let (begin, after) = (name(space, prefix), after.map(|after| name(space, after)));

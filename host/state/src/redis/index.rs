@@ -5,7 +5,7 @@
 //! from the fleet's secret, with the name of the value as associated data. Who reads the server learns no key, and an
 //! entry that was moved to another name is not believed.
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, NONCE_LEN, RandomizedNonceKey};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hkdf;
 use redis::{FromRedisValue, Value};
 use witgate_config::model::Secret;

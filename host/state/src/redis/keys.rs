@@ -10,8 +10,8 @@ use witgate_exchange::contracts::store::{KeyStore, Page, RemovedPage, StoreError
 
 use super::Client;
 use super::counts::End;
-use super::link::Failure;
 use super::index::{self, Position, Seals};
+use super::link::Failure;
 use super::names::{Names, tag_of};
 use super::script::ScriptCall;
 
@@ -68,7 +68,8 @@ impl RedisKeys {
 
     /// Reads a page of the index.
     async fn page(&self, space: &str, prefix: &str, after: Option<&str>) -> Result<Page, StoreError> {
-        let Some(position) = Position::read(after).filter(|position| position.secret < self.names.count()) else {
+        let Some(position) = Position::read(after).filter(|position| position.secret < self.names.count())
+        else {
             return Ok(Page::default());
         };
         let identity = [self.plugin.as_bytes()];

@@ -311,7 +311,14 @@ fn keys_are_listed_by_prefix_page_by_page(state: &dyn State) {
         for key in &many {
             store.set("s", key, b"v".to_vec(), LONG).await.expect("whole");
         }
-        for (space, key) in [("s", "use"), ("s", "user"), ("s", "group:\u{e4}"), ("su", "er:1"), ("", "suser:1"), ("t", "user:1")] {
+        for (space, key) in [
+            ("s", "use"),
+            ("s", "user"),
+            ("s", "group:\u{e4}"),
+            ("su", "er:1"),
+            ("", "suser:1"),
+            ("t", "user:1"),
+        ] {
             store.set(space, key, b"v".to_vec(), None).await.expect("whole");
         }
         other.set("s", "user:other", b"v".to_vec(), None).await.expect("whole");

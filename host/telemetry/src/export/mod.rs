@@ -15,8 +15,8 @@ use http::{Request, StatusCode};
 use prost::Message;
 use tokio::sync::mpsc;
 use witgate_config::model::Otlp;
-use witgate_exchange::trace::SpanSink;
 use witgate_exchange::log_entry::LogEntry;
+use witgate_exchange::trace::SpanSink;
 
 use crate::client_span::ClientNotes;
 use crate::in_service::Current;

@@ -56,7 +56,7 @@ impl BodyReader {
     ///
     /// # Errors
     /// `BodyTooLarge` if the decision reads the whole body and this is longer; `Overloaded` with `Retry-After` if there
-    /// is no memory left for bodies; `UnsupportedCoding` or `BadRequest` if it cannot be decoded; `BodyTimeout` if it
+    /// is no memory left for bodies; `UnsupportedEncoding` or `BadRequest` if it cannot be decoded; `BodyTimeout` if it
     /// does not come before the deadline of the request; `UpgradeRefused` if a request to switch protocols would have
     /// to be read as a whole; or the error of the body itself.
     pub(in crate::pipeline) async fn read(
@@ -221,7 +221,7 @@ fn too_large() -> Fault {
 /// The fault of a body in a coding that cannot be undone. `Accept-Encoding` says which can (RFC 9110 section 15.5.16).
 fn unsupported() -> Fault {
     let known = HeaderValue::from_static("gzip, br, zstd, identity");
-    Fault::new(FaultKind::UnsupportedCoding).header(ACCEPT_ENCODING, known)
+    Fault::new(FaultKind::UnsupportedEncoding).header(ACCEPT_ENCODING, known)
 }
 
 fn damaged(error: &(dyn std::error::Error + 'static)) -> Fault {

@@ -185,12 +185,12 @@ fn what_cannot_be_decoded_is_the_clients_mistake_even_where_failures_are_skipped
     let (_, gzip) = codings(b"hello world").into_iter().nth(1).unwrap();
     let cut = gzip.slice(..gzip.len() - 6);
     for (headers, body, expected) in [
-        (vec![("content-encoding", "compress")], gzip.clone(), FaultKind::UnsupportedCoding),
-        (vec![("content-encoding", "gzip, br")], gzip.clone(), FaultKind::UnsupportedCoding),
+        (vec![("content-encoding", "compress")], gzip.clone(), FaultKind::UnsupportedEncoding),
+        (vec![("content-encoding", "gzip, br")], gzip.clone(), FaultKind::UnsupportedEncoding),
         (
             vec![("content-encoding", "gzip"), ("content-encoding", "gzip")],
             gzip.clone(),
-            FaultKind::UnsupportedCoding,
+            FaultKind::UnsupportedEncoding,
         ),
         (vec![("content-encoding", "gzip")], "plain".into(), FaultKind::BadRequest),
         (vec![("content-encoding", "gzip")], cut, FaultKind::BadRequest),
@@ -202,7 +202,7 @@ fn what_cannot_be_decoded_is_the_clients_mistake_even_where_failures_are_skipped
         assert_eq!(fault.kind, expected, "{headers:?}");
         let response = exchange.facts.fault(fault);
         let known = values(response.headers(), "accept-encoding");
-        assert_eq!(known.contains("zstd"), expected == FaultKind::UnsupportedCoding);
+        assert_eq!(known.contains("zstd"), expected == FaultKind::UnsupportedEncoding);
         assert!(read.lock().unwrap().is_empty(), "it was not called");
     }
     assert!(seen(WHOLE, &[("content-encoding", "compress")], pieces()).is_ok(), "raw bytes are in no coding");
