@@ -108,9 +108,7 @@ impl Router {
     pub fn new(routes: Vec<Arc<Route>>) -> Result<Self, Problems> {
         let preflight = routes.iter().find_map(|route| route.preflight());
         let mut router = Router {
-            hosts: HashMap::new(),
-            wildcards: HashMap::new(),
-            any: Tree::default(),
+            places: Places::default(),
             preflight,
             common_filters: Arc::new([]),
         };

@@ -55,7 +55,7 @@ impl Seals {
         text.extend_from_slice(key.as_bytes());
         let Some(first) = self.keys.first() else { return Vec::new() };
         match first.seal_in_place_append_tag(Aad::from(name.as_bytes()), &mut text) {
-            Ok(nonce) => [nonce.as_ref(), &text].concat(),
+            Ok(nonce) => [&nonce.as_ref()[..], &text].concat(),
             // Without an entry the value is not listed.
             Err(_) => Vec::new(),
         }

@@ -192,6 +192,7 @@ impl Upstream {
                 Availability::Unhealthy => "unhealthy",
                 Availability::Drained => "drained",
                 Availability::NotReady => "not ready",
+                Availability::Stale => "not confirmed by their source for too long",
             };
             *counts.entry(state).or_insert(0) += 1;
         }

@@ -20,7 +20,7 @@ use crate::discovery::{
     Discovery, EndpointSink, EndpointSpec, OwnAddresses, Run, Source, SourceKind, SourceThread,
 };
 use crate::keeper::Keeper;
-use crate::snapshot::{Services, Snapshot};
+use crate::testing::Snapshot;
 use crate::testing::{self, run};
 use crate::{Availability, UpstreamStatus, status};
 
@@ -120,8 +120,7 @@ impl Running {
 fn built(upstream: model::Upstream, discovery: &Discovery, previous: Option<&Snapshot>) -> Arc<Snapshot> {
     let mut config = testing::config();
     config.upstreams.insert("origin".into(), upstream);
-    let services = Services { discovery: discovery.clone(), ..Services::default() };
-    let built = Snapshot::build(Arc::new(config), services, previous);
+    let built = Snapshot::build_with(config, discovery, previous);
     Arc::new(built.unwrap_or_else(|problems| panic!("{problems:?}")))
 }
 
@@ -133,7 +132,7 @@ fn with_sources() -> Discovery {
 fn a_build_without_the_source_says_how_to_get_it() {
     let mut config = testing::config();
     config.upstreams.insert("origin".into(), discovered("none"));
-    let Err(problems) = Snapshot::build(Arc::new(config), Services::default(), None) else {
+    let Err(problems) = Snapshot::build(config, None) else {
         panic!("refused")
     };
     assert!(problems[0].message.contains("no source of endpoints `file`"), "{problems:?}");

@@ -18,7 +18,7 @@ use witgate_exchange::record::Why;
 use super::health::{RunningHealth, health, http};
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, forward, settings, snapshot};
-use crate::snapshot::Snapshot;
+use crate::testing::Snapshot;
 use crate::testing::{self, run};
 use crate::{HealthState, status};
 

@@ -107,7 +107,7 @@ impl Coding {
 /// Why a body cannot be decoded.
 pub(super) enum Undecodable {
     /// It is not in the coding, or it ends too early.
-    Malformed(String),
+    Malformed(io::Error),
     /// Its content is out of proportion to its coded form.
     TooLarge,
 }
@@ -188,7 +188,7 @@ impl HttpBody for Decoded {
                 }
                 Err(error) => {
                     return Poll::Ready(Some(Err(body_failure(error).unwrap_or_else(|error| {
-                        Box::new((this.refuse)(Undecodable::Malformed(error.to_string())))
+                        Box::new((this.refuse)(Undecodable::Malformed(error)))
                     }))));
                 }
                 Ok(0) => this.ended = true,

@@ -3,11 +3,14 @@
 //! The body is read once, as far as the decisions need it, into the one buffer that retries and mirrors use too, and
 //! goes on from its beginning, unchanged. Until the first decision reads it, it is not touched.
 
+use std::cell::Cell;
+use std::error::Error;
+use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderValue;
 use http::header::ACCEPT_ENCODING;
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -20,7 +23,8 @@ use witgate_exchange::replay::inspect::Unread;
 use witgate_exchange::replay::memory::{BodyMemory, Purpose, Reserved};
 
 use super::buffered::out_of_memory;
-use super::coding::Coding;
+use super::coding::{Coding, Undecodable};
+use super::undecodable::DECODED;
 use super::unread;
 
 /// The body of a request, which may be read before it is passed on.
@@ -186,7 +190,15 @@ async fn undo(
     reserved: &Reserved,
 ) -> Result<(Bytes, bool), Fault> {
     let mut content = BytesMut::new();
-    let mut decoded = coding.undo(Body::from(received));
+    let cut_off = Rc::new(Cell::new(false));
+    let noted = Rc::clone(&cut_off);
+    let mut decoded = coding.undo(Body::from(received), move |reason| match reason {
+        Undecodable::Malformed(error) => {
+            noted.set(error.kind() == io::ErrorKind::UnexpectedEof);
+            damaged(&error)
+        }
+        Undecodable::TooLarge => too_large().detail("the content is out of proportion to its coded form"),
+    });
     while let Some(frame) = decoded.frame().await {
         match frame {
             Ok(frame) => {
@@ -201,17 +213,11 @@ async fn undo(
                     return Ok((content.freeze(), true));
                 }
             }
-            Err(error) if !complete && is_cut_off(&*error) => break,
-            Err(error) => return Err(damaged(&*error)),
+            Err(_) if !complete && cut_off.get() => break,
+            Err(error) => return Err(error.downcast().map_or_else(|error| damaged(&*error), |fault| *fault)),
         }
     }
     Ok((content.freeze(), false))
-}
-
-fn is_cut_off(error: &(dyn std::error::Error + 'static)) -> bool {
-    error
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 
 fn too_large() -> Fault {
@@ -220,11 +226,10 @@ fn too_large() -> Fault {
 
 /// The fault of a body in a coding that cannot be undone. `Accept-Encoding` says which can (RFC 9110 section 15.5.16).
 fn unsupported() -> Fault {
-    let known = HeaderValue::from_static("gzip, br, zstd, identity");
-    Fault::new(FaultKind::UnsupportedEncoding).header(ACCEPT_ENCODING, known)
+    Fault::new(FaultKind::UnsupportedEncoding).header(ACCEPT_ENCODING, DECODED)
 }
 
-fn damaged(error: &(dyn std::error::Error + 'static)) -> Fault {
+fn damaged(error: &dyn Error) -> Fault {
     Fault::new(FaultKind::BadRequest)
         .detail("the body is not in the content coding that its head declares")
         .cause(error.to_string())

@@ -15,7 +15,7 @@ use super::coding::{Coding, Undecodable};
 use crate::pipeline::exchange::Exchange;
 
 /// The codings that are decoded, for `Accept-Encoding` in a response (RFC 9110 section 15.5.16).
-const DECODED: HeaderValue = HeaderValue::from_static("gzip, br, zstd, identity");
+pub(super) const DECODED: HeaderValue = HeaderValue::from_static("gzip, br, zstd, identity");
 
 /// How the bytes of a body are coded, and who said so.
 pub(in crate::pipeline) struct Coded {
