@@ -107,8 +107,19 @@ impl Snapshot {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn build(config: Config, previous: Option<&Snapshot>) -> Result<Snapshot, Problems> {
-        let upstreams =
-            Upstreams::build(&config, &Discovery::default(), previous.map(|previous| &*previous.upstreams));
+        Snapshot::build_with(config, &Discovery::default(), previous)
+    }
+
+    /// As [`Snapshot::build`], with sources of endpoints.
+    ///
+    /// # Errors
+    /// As [`Snapshot::build`].
+    pub fn build_with(
+        config: Config,
+        discovery: &Discovery,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, Problems> {
+        let upstreams = Upstreams::build(&config, discovery, previous.map(|previous| &*previous.upstreams));
         let upstreams = upstreams.map_err(|(_, problems)| problems)?;
         Ok(Snapshot { config: Arc::new(config), upstreams: Arc::new(upstreams) })
     }
