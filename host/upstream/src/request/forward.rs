@@ -18,7 +18,6 @@ use witgate_exchange::record::Record;
 use witgate_exchange::turn;
 use witgate_wire::stream::Side;
 
-use super::affinity::Affinity;
 use super::deadline::{self, Allowance};
 use super::mirror::mirror;
 use crate::balancer::Caller;
@@ -106,13 +105,17 @@ impl Forward {
             });
         }
         let (local, switched) = (attempts.log.local, attempts.log.switched.take());
-        let responded = attempts.log.endpoint.clone().filter(|_| attempts.log.instead.is_none() && !local);
+        let cookie = match &attempts.log {
+            AttemptLog { endpoint: Some(endpoint), instead: None, local: false, .. } if delivered.is_ok() => {
+                // Binds the client to the endpoint of the upstream that responded.
+                upstream.session_cookie(&affinity, endpoint, head.scheme)
+            }
+            _ => None,
+        };
         drop(attempts);
         facts.local_response |= local;
         facts.switched = switched.map(Side::Switched).map(Switched::new);
-        if let (Ok(_), Some(endpoint)) = (&delivered, responded) {
-            bind_session(upstream, &affinity, &endpoint, facts);
-        }
+        facts.response_headers.extend(cookie.map(|cookie| (SET_COOKIE, cookie)));
         delivered
     }
 
@@ -172,13 +175,6 @@ fn allowance<'a>(upstream: &'a Upstream, facts: &Facts) -> Result<Option<Allowan
     let asked_for = deadline::asked_for(headers, grpc, header)?;
     let timeout = facts.timeout.into_iter().chain(asked_for).min();
     Ok(timeout.map(|timeout| Allowance { deadline: facts.begun + timeout, grpc, header }))
-}
-
-/// Binds the client to the endpoint of the upstream that responded.
-fn bind_session(upstream: &Upstream, affinity: &Affinity, endpoint: &Arc<str>, facts: &mut Facts) {
-    if let Some(cookie) = upstream.session_cookie(affinity, endpoint, facts.head.scheme) {
-        facts.response_headers.push((SET_COOKIE, cookie));
-    }
 }
 
 /// The attempts of a request. When it is dropped they are recorded, so that they are also known of a request whose

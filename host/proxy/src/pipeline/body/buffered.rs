@@ -23,7 +23,7 @@ use super::{Made, pass_trailers, unfit, unread};
 ///
 /// # Errors
 /// `BodyTooLarge` if a request's body exceeds the binding's limit, `Overloaded` with `Retry-After` if the gateway
-/// has no memory left for a request's body, `PluginFailed`, the fault of [`Origin::undecodable`], or the error of the
+/// has no memory left for a request's body, `PluginFailed`, the fault of [`Origin::refusal`], or the error of the
 /// body itself.
 pub(super) async fn run(
     mut caller: Caller,
