@@ -24,8 +24,11 @@ use crate::testing::Snapshot;
 use crate::testing::{self, run};
 use crate::{Availability, UpstreamStatus, status};
 
-/// The sets that the scripted source reports next, by the path of its settings. `None` is a failure.
-static SCRIPTS: Mutex<Vec<(PathBuf, VecDeque<Option<Vec<SocketAddr>>>)>> = Mutex::new(Vec::new());
+/// What a scripted source reports next: sets, or `None` for a failure.
+type Script = VecDeque<Option<Vec<SocketAddr>>>;
+
+/// The scripts of the sources, by the paths of their settings.
+static SCRIPTS: Mutex<Vec<(PathBuf, Script)>> = Mutex::new(Vec::new());
 
 const SOURCES: &[SourceKind] = &[SourceKind {
     kind: "file",
