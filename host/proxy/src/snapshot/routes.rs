@@ -56,8 +56,11 @@ pub(super) fn build(
     routers
 }
 
+/// The compiled conditions of bindings, by name.
+type Conditions<'c> = BTreeMap<&'c str, Arc<When>>;
+
 /// The conditions of every binding that has some.
-fn conditions<'c>(config: &'c Config, problems: &mut Problems) -> BTreeMap<&'c str, Arc<When>> {
+fn conditions<'c>(config: &'c Config, problems: &mut Problems) -> Conditions<'c> {
     let mut conditions = BTreeMap::new();
     for (name, binding) in &config.bindings {
         match When::compile(name, binding) {
@@ -130,7 +133,7 @@ fn in_order(scopes: [&Vec<StagedFilter>; 3]) -> Vec<(Stage, Arc<dyn Filter>)> {
 fn bind(
     route: &mut Route,
     scopes: [&Vec<String>; 3],
-    (plugins, conditions): (&BTreeMap<String, Arc<dyn Binding>>, &BTreeMap<&str, Arc<When>>),
+    (plugins, conditions): (&BTreeMap<String, Arc<dyn Binding>>, &Conditions<'_>),
     problems: &mut Problems,
 ) {
     let mut bound: Vec<&str> = Vec::new();
