@@ -179,7 +179,16 @@ fn upstreams_and_bindings_mean_what_they_say() {
     assert_eq!(config.plugins["jwt"].state, None);
     assert_eq!(config.plugins["rate-limit"].state.as_deref(), Some("here"));
     assert_eq!(config.state["here"].kind, "memory");
-    assert_eq!(config.bindings.keys().collect::<Vec<_>>(), ["jwt", "limit"], "jwt is bound by its own name");
+    let conditional =
+        ["lists", "narrow", "subject-exact", "subject-prefix", "subject-regex", "wide"].map(str::to_owned);
+    let others: Vec<&String> = config.bindings.keys().filter(|name| !conditional.contains(name)).collect();
+    assert_eq!(others, ["jwt", "limit"], "jwt is bound by its own name");
+    let lists = &config.bindings["lists"];
+    assert_eq!((lists.when.len(), lists.unless.len()), (7, 7));
+    assert!(lists.when[0].names_identity() && !lists.when[1].names_identity());
+    assert_eq!(config.bindings["wide"].credentials, Some(model::Credentials::default()));
+    let granted = config.bindings["limit"].grants.credentials.clone();
+    assert_eq!(granted.unwrap_or_default(), ["authorization", "x-api-key"]);
     let limit = &config.bindings["limit"];
     assert_eq!(limit.plugin, "rate-limit");
     assert_eq!(limit.settings.key, "bindings.limit.settings");

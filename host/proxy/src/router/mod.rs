@@ -23,9 +23,9 @@
 //! A search takes as many steps as the path has segments, however many routes there are.
 
 mod condition;
+mod host_trees;
 mod overlap;
 mod pattern;
-mod places;
 mod route;
 mod template;
 #[cfg(test)]
@@ -43,9 +43,9 @@ use witgate_exchange::head::RequestHead;
 
 use crate::filters::{Filter, Filters, Preflight, Stage};
 use condition::{Question, Unmet, acceptable_methods};
+use host_trees::HostTrees;
 pub(crate) use overlap::Binds;
 pub(crate) use pattern::{Pattern, decode};
-use places::Places;
 pub(crate) use route::Rule;
 pub use route::{Conditional, Route};
 pub(crate) use template::{Template, single_slash};
@@ -87,7 +87,7 @@ pub enum Verdict {
 
 /// The routes of one listener.
 pub struct Router {
-    places: Places<Leaf>,
+    places: HostTrees<Leaf>,
     /// How preflights are recognised, if a filter of any of the routes answers them.
     preflight: Option<Preflight>,
     /// The filters of responses to requests that have no route.

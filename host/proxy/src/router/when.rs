@@ -13,9 +13,9 @@ use witgate_exchange::head::RequestHead;
 use witgate_exchange::identity::Identity;
 
 use super::condition::{Conditions, Question, Unmet, Value, compile_fields, compile_value};
+use super::host_trees::HostTrees;
 use super::overlap;
 use super::pattern::Pattern;
-use super::places::Places;
 
 /// The compiled `when` and `unless` of one binding.
 pub struct When {
@@ -44,7 +44,7 @@ pub(crate) struct Met {
 /// One table of conditions.
 struct Case {
     /// The hosts and paths; `None`: any.
-    places: Option<Places<()>>,
+    places: Option<HostTrees<()>>,
     conditions: Conditions,
     clients: Vec<IpNet>,
     subject: Option<Value>,
@@ -145,7 +145,7 @@ impl Case {
         };
         let anywhere = request.hosts.is_empty() && request.path.is_none();
         let places = (!anywhere).then(|| {
-            let mut places = Places::default();
+            let mut places = HostTrees::default();
             places.place(&request.hosts, &pattern, |()| ());
             places
         });

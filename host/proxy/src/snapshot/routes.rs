@@ -72,9 +72,11 @@ fn carries_grpc(config: &Config, route: &Route) -> bool {
     }
     forward.upstreams.iter().all(|(name, _)| config.upstreams.get(name).is_some_and(speaks))
 }
+/// The compiled conditions of bindings, by name.
+type Conditions<'c> = BTreeMap<&'c str, Arc<When>>;
 
 /// The conditions of every binding that has some.
-fn conditions<'c>(config: &'c Config, problems: &mut Problems) -> BTreeMap<&'c str, Arc<When>> {
+fn conditions<'c>(config: &'c Config, problems: &mut Problems) -> Conditions<'c> {
     let mut conditions = BTreeMap::new();
     for (name, binding) in &config.bindings {
         match When::compile(name, binding) {
@@ -147,7 +149,7 @@ fn in_order(scopes: [&Vec<StagedFilter>; 3]) -> Vec<(Stage, Arc<dyn Filter>)> {
 fn bind(
     route: &mut Route,
     scopes: [&Vec<String>; 3],
-    (plugins, conditions): (&BTreeMap<String, Arc<dyn Binding>>, &BTreeMap<&str, Arc<When>>),
+    (plugins, conditions): (&BTreeMap<String, Arc<dyn Binding>>, &Conditions<'_>),
     problems: &mut Problems,
 ) {
     let mut bound: Vec<&str> = Vec::new();

@@ -7,20 +7,20 @@ use super::pattern::Pattern;
 use super::tree::{Tree, Visitor};
 
 /// A tree of paths for each host.
-pub(super) struct Places<T> {
+pub(super) struct HostTrees<T> {
     hosts: HashMap<Box<str>, Tree<T>>,
     /// The key is what follows the wildcard label, e.g. `example` for `*.example`.
     wildcards: HashMap<Box<str>, Tree<T>>,
     any: Tree<T>,
 }
 
-impl<T> Default for Places<T> {
+impl<T> Default for HostTrees<T> {
     fn default() -> Self {
-        Places { hosts: HashMap::new(), wildcards: HashMap::new(), any: Tree::default() }
+        HostTrees { hosts: HashMap::new(), wildcards: HashMap::new(), any: Tree::default() }
     }
 }
 
-impl<T: Default> Places<T> {
+impl<T: Default> HostTrees<T> {
     /// Changes the values of a pattern at each of these hosts; if there are none, that at any host.
     pub(super) fn place(&mut self, hosts: &[String], pattern: &Pattern, change: impl Fn(&mut T)) {
         if hosts.is_empty() {
@@ -36,7 +36,7 @@ impl<T: Default> Places<T> {
     }
 }
 
-impl<T> Places<T> {
+impl<T> HostTrees<T> {
     /// Visits every value.
     pub(super) fn for_each_mut(&mut self, visitor: &mut dyn FnMut(&mut T)) {
         let named = self.hosts.values_mut().chain(self.wildcards.values_mut());
