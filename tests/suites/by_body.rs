@@ -162,8 +162,8 @@ async fn a_plugin_that_uses_the_draft_is_refused_by_a_reload_without_unstable_an
     let stable = std::fs::read_to_string(gateway.scratch.config()).expect("the configuration");
     std::fs::write(gateway.scratch.config(), stable.replace("unstable = true\n", ""))
         .expect("it can be written");
-    eventually("the reload says why", async || {
-        gateway.output().contains("[plugins.by_body]: unstable = true")
+    eventually("the log says why", async || {
+        gateway.output().contains("cannot be loaded: it uses a version of the contracts that is a draft")
     })
     .await;
     let mut client = gateway.client().await;

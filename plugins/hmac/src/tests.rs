@@ -10,7 +10,7 @@ fn plugin(settings: &str) -> Signed {
 }
 
 fn decide(plugin: &Signed, headers: &[(&str, &str)], body: &str) -> Decision {
-    let request = headers.iter().fold(test::request(), |request, (name, value)| request.header(name, value));
+    let request = headers.iter().fold(test::request(), |request, (name, value)| request.header(name, *value));
     plugin.authenticate_by_body(&Body::whole(body), &request.build())
 }
 

@@ -55,7 +55,7 @@ impl Plugin for Maintenance {
             match Network::parse(text) {
                 Some(network) => allow.push(network),
                 None => problems.push(SettingsProblem::new(
-                    &format!("/allow/{index}"),
+                    format!("/allow/{index}"),
                     "write an address, or a network such as 192.0.2.0/24",
                 )),
             }
@@ -63,7 +63,7 @@ impl Plugin for Maintenance {
         for (index, path) in settings.except.iter().enumerate() {
             if !path.starts_with('/') {
                 let pointer = format!("/except/{index}");
-                problems.push(SettingsProblem::new(&pointer, "a path begins with `/`"));
+                problems.push(SettingsProblem::new(pointer, "a path begins with `/`"));
             }
         }
         if !problems.is_empty() {
