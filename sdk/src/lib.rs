@@ -241,7 +241,7 @@ mod values;
 pub use contracts::authentication::{Acceptance, Authentication, Decision};
 pub use contracts::by_body::{AuthenticationByBody, Body, Reading, RefusalByBody, RoutingByBody};
 pub use contracts::gate::Gate;
-pub use contracts::observe::{Ending, Exchange, Observe, Step};
+pub use contracts::observe::{End, Exchange, Observe, Step};
 pub use contracts::rate_limiting::{Bucket, Buckets, RateLimiting};
 pub use contracts::routing::{Destination, Routing};
 pub use contracts::tick::Tick;

@@ -53,7 +53,7 @@ async fn every_exchange_that_ended_is_told_before_the_process_ends() {
     assert!(status.success(), "{output}");
     let lines = told(&collector, "/seen");
     assert_eq!(lines.len(), 20, "{lines:?}\n{output}");
-    assert!(lines.iter().any(|line| line.starts_with("all GET /7 200 Ending::Complete 0 ")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.starts_with("all GET /7 200 End::Complete 0 ")), "{lines:?}");
     assert!(
         lines.iter().all(|line| line.contains("b/rate-limiting") && !line.contains("secret")),
         "{lines:?}"

@@ -2,7 +2,7 @@
 
 use crate::plugin::{Interest, Plugin};
 
-pub use crate::bindings::observe::exports::witgate::plugin0_2_0::observe::{Ending, Exchange, Step};
+pub use crate::bindings::observe::exports::witgate::plugin0_2_0::observe::{End, Exchange, Step};
 
 /// Sees finished exchanges in batches, after their responses. No request waits for it, so it may take its time and
 /// [`fetch`](crate::fetch).

@@ -69,10 +69,10 @@ fn exchange<'a>(entry: &'a LogEntry, parts: &'a Parts<'a>) -> contract::Exchange
         path: head.path(),
         headers: &parts.headers,
         status: entry.status.as_u16(),
-        ending: match entry.end {
-            End::Complete => contract::Ending::Complete,
-            End::ClientGone => contract::Ending::ClientGone,
-            End::Cut => contract::Ending::Cut,
+        end: match entry.end {
+            End::Complete => contract::End::Complete,
+            End::ClientGone => contract::End::ClientGone,
+            End::Cut => contract::End::Cut,
         },
         received: entry.received,
         sent: entry.sent,

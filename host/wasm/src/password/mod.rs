@@ -112,7 +112,11 @@ impl StoredHash {
 fn check_bcrypt(text: &str) -> Result<(), HashError> {
     let parts: bcrypt::HashParts = text.parse().map_err(|_| HashError::Unknown)?;
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'/');
-    if text.len() != 60 || !text.as_bytes()[7..].iter().all(is_base64) {
+    let is_well_formed = text.len() == 60
+        && text.as_bytes()[4..6].iter().all(u8::is_ascii_digit)
+        && text.as_bytes()[6] == b'$'
+        && text.as_bytes()[7..].iter().all(is_base64);
+    if !is_well_formed {
         return Err(HashError::Unknown);
     }
     match parts.get_cost() {
@@ -153,7 +157,10 @@ mod tests {
         ("", "$apr1$abcdefgh$L.PT565ESX4Tp2bqNs7Ie."),
         ("a much longer password than sixteen bytes", "$apr1$x$eVg/QpGhpgNiDA46nGsav0"),
         ("myPassword", "$2b$05$abcdefghijklmnopqrstuugwV8qBBvnFAgKU/1lAQTjzoU4mNz2BW"),
-        ("password", "$argon2id$v=19$m=65536,t=2,p=1$c29tc2FsdA$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"),
+        (
+            "password",
+            "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc",
+        ),
     ];
 
     #[test]
@@ -201,22 +208,25 @@ mod tests {
             (&format!("$2y$99${tail}"), HashError::TooCostly),
             (&format!("$2y$10${}!", &tail[1..]), HashError::Unknown),
             ("$argon2id$v=19$m=65536,t=2,p=1", HashError::Unknown),
-            ("$argon2id$v=19$m=0,t=2,p=1$c29tc2FsdA$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8", HashError::Unknown),
-            ("$argon2i$v=19$m=65536,t=2,p=1$c29tc2FsdA$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8", HashError::Unknown),
+            ("$argon2id$v=19$m=0,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8", HashError::Unknown),
             (
-                "$argon2id$v=19$m=65537,t=1,p=1$c29tc2FsdA$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8",
+                "$argon2i$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8",
+                HashError::Unknown,
+            ),
+            (
+                "$argon2id$v=19$m=65537,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8",
                 HashError::TooCostly,
             ),
             (
-                "$argon2id$v=19$m=65536,t=5,p=1$c29tc2FsdA$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8",
+                "$argon2id$v=19$m=65536,t=5,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8",
                 HashError::TooCostly,
             ),
             (
-                "$argon2id$v=19$m=4294967295,t=4294967295,p=1$c29tc2FsdA$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8",
+                "$argon2id$v=19$m=4294967295,t=4294967295,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8",
                 HashError::TooCostly,
             ),
             (
-                "$argon2id$v=19$m=65536,t=2,p=5$c29tc2FsdA$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8",
+                "$argon2id$v=19$m=65536,t=2,p=5$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8",
                 HashError::TooCostly,
             ),
             (&"x".repeat(1 << 20), HashError::Unknown),

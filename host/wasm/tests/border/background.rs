@@ -53,11 +53,8 @@ fn finished_exchanges_come_in_batches_with_the_granted_headers_only() {
     assert!(scene.runtime.flush(Duration::from_secs(10)));
     assert_eq!(stored(&loaded, "seen"), "Ok(Some(\"2\"))");
     let last = stored(&loaded, "seen-last");
-    assert!(last.contains("users POST /users/7 200 Ending::Complete 0 0 - users 2 curl/8 "), "{last}");
-    assert!(
-        last.contains("users POST /users/7 502 Ending::Complete 0 0 no-endpoint users 2 curl/8 "),
-        "{last}"
-    );
+    assert!(last.contains("users POST /users/7 200 End::Complete 0 0 - users 2 curl/8 "), "{last}");
+    assert!(last.contains("users POST /users/7 502 End::Complete 0 0 no-endpoint users 2 curl/8 "), "{last}");
     let calls = loaded.meter().read().calls.iter().sum::<u64>();
     assert!(calls <= 5, "few calls for two exchanges and the questions: {calls}");
     assert!(scene.telemetry.metrics().expose().contains("phase=\"observe\""));

@@ -111,7 +111,7 @@ fn line(exchange: &Exchange) -> String {
         exchange.method,
         exchange.path,
         exchange.status,
-        exchange.ending,
+        exchange.end,
         exchange.received,
         exchange.sent,
         text(&exchange.fault),
