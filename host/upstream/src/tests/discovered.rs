@@ -135,9 +135,7 @@ fn with_sources() -> Discovery {
 fn a_build_without_the_source_says_how_to_get_it() {
     let mut config = testing::config();
     config.upstreams.insert("origin".into(), discovered("none"));
-    let Err(problems) = Snapshot::build(config, None) else {
-        panic!("refused")
-    };
+    let Err(problems) = Snapshot::build(config, None) else { panic!("refused") };
     assert!(problems[0].message.contains("no source of endpoints `file`"), "{problems:?}");
     assert!(problems[0].hint.as_ref().is_some_and(|hint| hint.contains("discovery-file")), "{problems:?}");
 }

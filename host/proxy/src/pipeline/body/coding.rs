@@ -187,9 +187,8 @@ impl HttpBody for Decoded {
                     this.ended = true;
                 }
                 Err(error) => {
-                    return Poll::Ready(Some(Err(body_failure(error).unwrap_or_else(|error| {
-                        Box::new((this.refuse)(Undecodable::Malformed(error)))
-                    }))));
+                    return Poll::Ready(Some(Err(body_failure(error)
+                        .unwrap_or_else(|error| Box::new((this.refuse)(Undecodable::Malformed(error)))))));
                 }
                 Ok(0) => this.ended = true,
                 Ok(read) => {
