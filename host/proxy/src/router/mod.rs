@@ -107,7 +107,7 @@ impl Router {
     /// A problem for each pair of routes of which the second could never be taken.
     pub fn new(routes: Vec<Arc<Route>>) -> Result<Self, Problems> {
         let preflight = routes.iter().find_map(|route| route.preflight());
-        let mut router = Router { places: Places::default(), preflight, common_filters: Arc::new([]) };
+        let mut router = Router { places: HostTrees::default(), preflight, common_filters: Arc::new([]) };
         for route in &routes {
             router.insert(route);
         }
