@@ -212,7 +212,11 @@ async fn a_name_server_that_changes_lies_and_dies_under_load_loses_no_request() 
          discover = {{ dns = {{ names = [\"users.test:{port}\"], servers = [\"{server}\"], min_ttl = \"1s\" }}, allow = [\"127.0.0.0/8\"] }}\n"
     );
     let gateway = Gateway::start(scratch, &text).await;
-    eventually("the first set", async || source(&gateway).await["endpoints"] == 1).await;
+    let first = format!("127.0.0.2:{port}");
+    eventually("the first set is in service", async || {
+        gateway.admin_get("/upstreams").await.text().contains(&first)
+    })
+    .await;
     let stop = Arc::<AtomicBool>::default();
     let load = tokio::spawn(send_until(stop.clone(), gateway.address()));
     is_serving(0).await;
