@@ -36,6 +36,7 @@ fn config(origin: &Origin, collector: &Origin, scratch: &Scratch) -> String {
          hedge = {{ percentile = 0.95 }}\n\
          [upstreams.failing]\nendpoints = [\"127.0.0.1:1\"]\nhealth = {{ tcp = {{}}, interval = \"50ms\" }}\npanic_below = 0.0\n\
          fallback = {{ respond = {{ status = 503 }} }}\n\
+         [upstreams.discovered]\ndiscover = {{ file = \"no-endpoints.toml\" }}\n\
          [upstreams.collector]\nendpoints = [\"{collector}\"]\n\
          [plugins.probe]\n[bindings.probe]\ngrants = {{ route_to = [\"counted\"], store = [\"counters\"] }}\n",
         folder = scratch.path().join("state").display(),

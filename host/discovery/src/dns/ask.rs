@@ -35,13 +35,13 @@ const LAST_PRIORITY: usize = 127;
 
 /// A name and the servers that are asked for it. Without any, those of the system.
 pub(super) struct Question {
-    pub(super) asked: Asked,
+    pub(super) asked: Kind,
     pub(super) servers: Vec<SocketAddr>,
 }
 
 /// What is asked about a name.
 #[derive(Debug, Clone)]
-pub(super) enum Asked {
+pub(super) enum Kind {
     /// Its addresses, for endpoints with this port.
     Addresses { name: String, port: u16 },
     /// Its SRV records.
@@ -102,8 +102,8 @@ impl Asker {
         let client = self.client(&question.servers);
         let looking = async {
             match &question.asked {
-                Asked::Addresses { name, port } => client.endpoints(name, *port).await,
-                Asked::Services { name } => client.services(name).await,
+                Kind::Addresses { name, port } => client.endpoints(name, *port).await,
+                Kind::Services { name } => client.services(name).await,
             }
         };
         match tokio::time::timeout(LONGEST, looking).await {

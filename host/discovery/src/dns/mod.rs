@@ -22,7 +22,7 @@ use witgate_exchange::contracts::discovery::{
     EndpointSink, Resolved, Resolver, Run, Source, SourceKind, SourceThread,
 };
 
-use ask::{Answer, Asked, Question};
+use ask::{Answer, Kind, Question};
 use set::Names;
 
 /// The row of the table for addresses of names.
@@ -50,7 +50,7 @@ fn build_dns(source: &model::DiscoverySource) -> Result<Box<dyn Source>, Problem
     let model::DiscoverySource::Dns(model::DnsSource { names, lookup }) = source else {
         return Err(Problems::new());
     };
-    let asked = names.iter().map(|(name, port)| Asked::Addresses { name: name.clone(), port: *port });
+    let asked = names.iter().map(|(name, port)| Kind::Addresses { name: name.clone(), port: *port });
     Ok(Box::new(DnsSource { names: Names::new(asked.collect()), lookup: lookup.clone() }))
 }
 
@@ -58,7 +58,7 @@ fn build_srv(source: &model::DiscoverySource) -> Result<Box<dyn Source>, Problem
     let model::DiscoverySource::Srv(model::SrvSource { names, lookup }) = source else {
         return Err(Problems::new());
     };
-    let asked = names.iter().map(|name| Asked::Services { name: name.clone() });
+    let asked = names.iter().map(|name| Kind::Services { name: name.clone() });
     Ok(Box::new(DnsSource { names: Names::new(asked.collect()), lookup: lookup.clone() }))
 }
 
@@ -107,7 +107,7 @@ pub struct HostResolver;
 impl Resolver for HostResolver {
     fn resolve(&self, host: String) -> Pin<Box<dyn Future<Output = Result<Resolved, String>> + Send>> {
         // The port is not part of what is found.
-        let asked = Asked::Addresses { name: host, port: 1 };
+        let asked = Kind::Addresses { name: host, port: 1 };
         let answer = thread::look_up(Question { asked, servers: Vec::new() });
         Box::pin(async move {
             match answer.await {

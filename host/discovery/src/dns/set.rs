@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use witgate_exchange::contracts::discovery::{EndpointSink, EndpointSpec, Key};
 
-use super::ask::{Answer, Asked};
+use super::ask::{Answer, Kind};
 
 /// The names of one upstream.
 pub(super) struct Names {
@@ -15,7 +15,7 @@ pub(super) struct Names {
 }
 
 struct Name {
-    asked: Asked,
+    asked: Kind,
     /// What was found last. `None` until the name was looked up with success.
     known: Option<Vec<EndpointSpec>>,
     /// Whether the last look-up said that the name does not exist, which another look-up has to confirm.
@@ -33,13 +33,13 @@ impl Name {
 }
 
 impl Names {
-    pub(super) fn new(asked: Vec<Asked>) -> Names {
+    pub(super) fn new(asked: Vec<Kind>) -> Names {
         let names = asked.into_iter().map(|asked| Name { asked, known: None, doubtful: false });
         Names { names: names.collect(), reported: None }
     }
 
     /// What has to be looked up, in the order in which [`Names::learn`] takes the answers.
-    pub(super) fn asked(&self) -> impl Iterator<Item = &Asked> {
+    pub(super) fn asked(&self) -> impl Iterator<Item = &Kind> {
         self.names.iter().map(|name| &name.asked)
     }
 
@@ -152,7 +152,7 @@ mod tests {
     }
 
     fn names(count: usize) -> Names {
-        Names::new((0..count).map(|_| Asked::Services { name: "a".into() }).collect())
+        Names::new((0..count).map(|_| Kind::Services { name: "a".into() }).collect())
     }
 
     fn found(hosts: &[&str], ttl: u64) -> Answer {

@@ -236,13 +236,13 @@ fn beside(settings: &model::DiscoverySource, script: impl AsyncFnOnce(&Heard)) {
 }
 
 /// The answer to one question.
-fn ask(asked: Asked, server: SocketAddr) -> Answer {
+fn ask(asked: Kind, server: SocketAddr) -> Answer {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(thread::look_up(Question { asked, servers: vec![server] }))
 }
 
-fn addresses(name: &str) -> Asked {
-    Asked::Addresses { name: name.to_owned(), port: 80 }
+fn addresses(name: &str) -> Kind {
+    Kind::Addresses { name: name.to_owned(), port: 80 }
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn services_have_ports_weights_and_priorities() {
         let expected = [("10.0.0.1", 8001, 600, 0), ("10.0.0.2", 8002, 1, 0), ("10.0.0.2", 8003, 50, 1)];
         assert_eq!(told, expected);
     });
-    let none = ask(Asked::Services { name: "_none._tcp.users.test".into() }, server.address);
+    let none = ask(Kind::Services { name: "_none._tcp.users.test".into() }, server.address);
     assert!(matches!(&none, Answer::Absent(why) if why.contains("no such service")), "{none:?}");
 }
 
