@@ -51,10 +51,11 @@ impl Upstreams {
         Upstreams { by_name, body_memory }
     }
 
-    /// Whether some source of endpoints has neither reported a good set nor failed so far.
+    /// Whether some source of endpoints has neither reported a good set nor failed so far, or its first set is not in
+    /// service yet.
     pub fn await_endpoints(&self) -> bool {
         let mut discovered = self.values().filter(|upstream| upstream.config.discover.is_some());
-        discovered.any(|upstream| upstream.carried.sink.is_awaited())
+        discovered.any(|upstream| upstream.carried.sink.is_awaited(upstream.version_in_service()))
     }
 
     /// The count of the request bodies that are kept. It is carried over every reload.

@@ -311,10 +311,14 @@ impl Sink {
         (stale, until.map(|(confirmed, keep)| confirmed + keep).filter(|_| !stale))
     }
 
-    /// Whether its source has neither reported a good set nor failed so far, and there is no set of an earlier process.
-    pub(crate) fn is_awaited(&self) -> bool {
+    /// Whether its source has neither reported a good set nor failed so far, and there is no set of an earlier process;
+    /// or whether the first set is not in service yet. `in_service`: the version of the set that is.
+    pub(crate) fn is_awaited(&self, in_service: u64) -> bool {
         let state = self.lock();
-        state.good.is_none() && !state.failing
+        match state.good {
+            None => !state.failing,
+            Some(_) => state.served.is_none() && state.version != in_service,
+        }
     }
 
     /// The last good set and its version, if there is one.
