@@ -120,7 +120,7 @@ async fn basic_auth_takes_its_users_from_a_file_and_heeds_its_changes() {
         "[gateway]\nidentity_headers = {{ x-user = \"subject\" }}\n\
          [data.users]\nfile = \"users.htpasswd\"\n\
          [plugins.basic-auth]\nfile = \"basic_auth.wasm\"\nunstable = true\n\
-         [bindings.basic-auth]\ngrants.data = [\"users\"]\nbudget.wall = \"20s\"\n\
+         [bindings.basic-auth]\ngrants = {{ data = [\"users\"], credentials = [\"authorization\"] }}\nbudget.wall = \"20s\"\n\
          [[routes]]\nname = \"all\"\npath = \"/*\"\nupstream = \"origin\"\nplugins = [\"basic-auth\"]\n\
          [upstreams.origin]\nendpoints = [\"{}\"]\n",
         origin.address()

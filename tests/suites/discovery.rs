@@ -328,8 +328,10 @@ async fn the_last_good_set_serves_after_a_restart_while_the_source_is_gone() {
     gateway.exit().await;
     gateway.start_again().await;
     assert_eq!(gateway.client().await.get("/", &[]).await.status, 200);
+    eventually("the failure of the source to be told", async || source(&gateway).await["error"].is_string())
+        .await;
     let told = source(&gateway).await;
-    assert!(told["restored"] == true && told["endpoints"] == 1 && told["error"].is_string(), "{told}");
+    assert!(told["restored"] == true && told["endpoints"] == 1, "{told}");
     replace(&gateway.scratch, "users.toml", endpoints(&[one.address()]));
     eventually("the source is back", async || source(&gateway).await["restored"] == false).await;
     // A set that another program has changed is not used.

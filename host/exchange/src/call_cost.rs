@@ -3,8 +3,9 @@
 //! The runtime notes the cost at the end of a call, and the pipeline takes it in the same poll. So nothing else can
 //! run on the thread in between.
 
-use std::cell::Cell;
 use std::time::Duration;
+
+use crate::core_local::LAST_CALL;
 
 /// The cost of one call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,16 +16,12 @@ pub struct CallCost {
     pub waited: Duration,
 }
 
-thread_local! {
-    static LAST: Cell<Option<CallCost>> = const { Cell::new(None) };
-}
-
 /// Notes the cost of the call that ends now.
 pub fn note(cost: CallCost) {
-    LAST.set(Some(cost));
+    LAST_CALL.set(Some(cost));
 }
 
 /// Takes the cost of the call that has just ended; `None` if it was not measured.
 pub fn take() -> Option<CallCost> {
-    LAST.take()
+    LAST_CALL.take()
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::rc::Rc;
 
-use http::Response;
+use http::header::LINK;
+use http::{HeaderValue, Response};
 
 /// Where the client's protocol takes informational responses.
 pub trait Sink {
@@ -22,9 +23,15 @@ impl Informational {
         Informational(Some(sink))
     }
 
-    /// Passes one on.
-    pub fn push(&self, head: Response<()>) {
+    /// Passes one on, with no field but `Link` (RFC 8297). Filters and plugins do not see informational responses, so
+    /// nothing that they remove from responses may reach the client by this way.
+    pub fn push(&self, mut head: Response<()>) {
         if let Some(sink) = &self.0 {
+            let links: Vec<HeaderValue> = head.headers().get_all(LINK).iter().cloned().collect();
+            head.headers_mut().clear();
+            for link in links {
+                head.headers_mut().append(LINK, link);
+            }
             sink.push(head);
         }
     }

@@ -424,11 +424,12 @@ impl<C> Draft<C> {
 }
 
 impl WantedBinding<'_> {
-    /// Refuses conditions on the identity for a plugin that decides before the identity is known.
+    /// Refuses conditions on the identity for a plugin that decides before the identity is known, and any conditions for
+    /// a plugin that observes.
     fn check_conditions(&self, contracts: Contracts) -> Result<(), Refused> {
         let lists = [("when", &self.binding.when), ("unless", &self.binding.unless)];
         let named = lists.iter().filter(|(_, list)| list.iter().any(model::Conditions::names_identity));
-        let problems: Problems = named
+        let mut problems: Problems = named
             .filter(|_| contracts.decide_before_identity())
             .map(|(key, _)| Problem {
                 key: format!("bindings.{}.{key}", self.name),
@@ -440,6 +441,17 @@ impl WantedBinding<'_> {
                 .with_hint("use conditions on the request only, or bind a plugin that comes after authentication")
             })
             .collect();
+        let unheeded = lists.iter().filter(|(_, list)| contracts.observe && !list.is_empty());
+        problems.extend(unheeded.map(|(key, _)| {
+            Problem {
+                key: format!("bindings.{}.{key}", self.name),
+                ..Problem::new(format!(
+                    "the plugin `{}` observes finished exchanges, to which `{key}` does not apply",
+                    self.binding.plugin
+                ))
+                .with_hint("bind it only to the routes that it may observe")
+            }
+        }));
         if problems.is_empty() { Ok(()) } else { Err(Refused::Settings(problems)) }
     }
 

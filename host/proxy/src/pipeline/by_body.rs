@@ -142,7 +142,8 @@ async fn read(
     match reading {
         Some(reading) => {
             let memory = exchange.snapshot.upstreams.body_memory();
-            body.read(&exchange.facts, memory, reading, plugin.limits().body).await
+            let patience = exchange.ingress.limits.body_timeout;
+            body.read(&exchange.facts, memory, (reading, plugin.limits().body), patience).await
         }
         None => Ok(BodyContent { bytes: Bytes::new(), complete: false }),
     }

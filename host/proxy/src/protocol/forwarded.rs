@@ -64,7 +64,8 @@ pub(crate) fn apply(
     let chain = if believed { Chain::read(headers) } else { Chain::default() };
     let (address, depth) = client(&chain.hops, peer, trusted);
     let scheme = chain.at(&chain.schemes, depth).and_then(scheme).unwrap_or(ingress.scheme);
-    let host = chain.at(&chain.hosts, depth).and_then(|host| HeaderValue::from_str(host).ok());
+    let host = chain.at(&chain.hosts, depth).filter(|host| !host.is_empty());
+    let host = host.and_then(|host| HeaderValue::from_str(host).ok());
     let peer = peer.to_string();
     let told = chain.hops.iter().chain([&peer]).map(String::as_str).collect::<Vec<_>>().join(", ");
     // `Forwarded` is never sent on, so that it cannot contradict the headers below.
@@ -126,8 +127,11 @@ impl Chain {
         };
         let mut chain = Chain { hops: list(&FOR), schemes: list(&PROTO), hosts: list(&HOST) };
         if !headers.contains_key(&FOR) {
-            let elements = list(&header::FORWARDED);
-            let of = |name| elements.iter().filter_map(|element| parameter(element, name)).collect();
+            let values = headers.get_all(header::FORWARDED).iter().filter_map(|value| value.to_str().ok());
+            let elements: Vec<&str> = values.flat_map(|value| split(value, b',')).collect();
+            // An element without the parameter keeps its place, with an empty text.
+            let of =
+                |name| elements.iter().map(|element| parameter(element, name).unwrap_or_default()).collect();
             chain.hops = of("for");
             if chain.schemes.is_empty() {
                 chain.schemes = of("proto");
@@ -158,11 +162,39 @@ fn scheme(told: &str) -> Option<Scheme> {
 
 /// A parameter of one element of `Forwarded` (RFC 7239 section 4), without quotes.
 fn parameter(element: &str, wanted: &str) -> Option<String> {
-    let parameter = element.split(';').map(str::trim).find_map(|parameter| {
+    let value = split(element, b';').into_iter().find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
         name.trim().eq_ignore_ascii_case(wanted).then_some(value.trim())
     })?;
-    Some(parameter.trim_matches('"').to_owned()).filter(|value| !value.is_empty())
+    let Some(quoted) = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')) else {
+        return Some(value.to_owned());
+    };
+    let mut text = String::with_capacity(quoted.len());
+    let mut characters = quoted.chars();
+    while let Some(character) = characters.next() {
+        text.push(if character == '\\' { characters.next().unwrap_or(character) } else { character });
+    }
+    Some(text)
+}
+
+/// The parts of a list, without outer white space and empty parts. A separator in a quoted string separates nothing (RFC
+/// 9110 section 5.6.4).
+fn split(list: &str, separator: u8) -> Vec<&str> {
+    let (mut parts, mut begin, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
+    for (at, byte) in list.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if byte == separator && !quoted => {
+                parts.push(&list[begin..at]);
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&list[begin..]);
+    parts.into_iter().map(str::trim).filter(|part| !part.is_empty()).collect()
 }
 
 /// Walks from the peer towards the client for as long as the last hop is trusted and names an address. Returns the
@@ -275,7 +307,7 @@ mod tests {
 
     #[test]
     fn the_scheme_is_the_one_at_the_place_of_the_client() {
-        let cases: [(&[(&str, &str)], &str); 16] = [
+        let cases: [(&[(&str, &str)], &str); 20] = [
             (&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "wss")], "https"),
             (&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "WS")], "http"),
             (&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", " HTTPS ")], "https"),
@@ -293,6 +325,12 @@ mod tests {
             (&[("forwarded", "for=1.1.1.1;proto=HTTPS")], "https"),
             (&[("forwarded", "for=1.1.1.1;proto=\"wss\", for=10.0.0.2;proto=http")], "https"),
             (&[("forwarded", "for=6.6.6.6;proto=https, for=1.1.1.1;proto=http")], "http"),
+            // Each element keeps its place, also without the parameter.
+            (&[("forwarded", "proto=https, for=9.9.9.9")], "http"),
+            (&[("forwarded", "for=_x;proto=https, for=9.9.9.9")], "http"),
+            // Separators in quoted strings separate nothing.
+            (&[("forwarded", "for=9.9.9.9;host=\"x;proto=https\";proto=http")], "http"),
+            (&[("forwarded", "for=9.9.9.9;host=\"a\\\";proto=https\";proto=http")], "http"),
             // `Forwarded` may come from the client where the proxy writes `X-Forwarded-For`.
             (&[("x-forwarded-for", "1.1.1.1"), ("forwarded", "for=1.1.1.1;proto=https")], "http"),
         ];

@@ -79,6 +79,12 @@ impl Conditions {
         self.methods.is_empty() || self.methods.iter().any(|name| acceptable.contains(&Some(name.as_str())))
     }
 
+    /// Whether the method of a request itself, and not one that a preflight announces, is among those of the table.
+    pub(super) fn admits_own_method(&self, question: &Question<'_>) -> bool {
+        let headers = &HeaderMap::new();
+        self.admits_method(&Question { headers, ..*question })
+    }
+
     /// The first header or query condition that does not hold.
     pub(super) fn unmet(&self, question: &Question<'_>) -> Option<Unmet> {
         let header = self.headers.iter().find(|(name, value)| {

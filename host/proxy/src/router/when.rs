@@ -82,11 +82,18 @@ impl When {
     /// Judges a request as its client sent it.
     pub(crate) fn judge(&self, head: &RequestHead) -> Judgement {
         let question = Question::of(head);
-        let met = |cases: &[Case]| {
-            let bits = cases.iter().enumerate().filter(|(_, case)| case.unmet(&question, head).is_none());
-            bits.fold(0, |bits, (index, _)| bits | 1 << index)
+        let bits = |cases: &[Case], is_met: &dyn Fn(&Case) -> bool| {
+            let met = cases.iter().enumerate().filter(|(_, case)| is_met(case));
+            met.fold(0, |bits, (index, _)| bits | 1 << index)
         };
-        let met = Met { when: met(&self.when), unless: met(&self.unless) };
+        // A client announces in a preflight whatever method it likes. That may add a call, but leaves no binding out.
+        let is_excepted = |case: &Case| {
+            case.conditions.admits_own_method(&question) && case.unmet(&question, head).is_none()
+        };
+        let met = Met {
+            when: bits(&self.when, &|case| case.unmet(&question, head).is_none()),
+            unless: bits(&self.unless, &is_excepted),
+        };
         let surely_unless = || {
             let mut cases = self.unless.iter().enumerate();
             cases.any(|(index, case)| met.unless & 1 << index != 0 && !case.names_identity())

@@ -22,32 +22,46 @@ use crate::testing::{self, Snapshot, run};
 const OLD: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
 const NEW: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
-/// An origin at this address that responds with the address. Returns its port, and the number of its open connections.
-async fn origin(address: IpAddr, port: u16) -> (u16, Rc<Cell<usize>>) {
+/// What an origin has seen.
+#[derive(Default)]
+struct Seen {
+    /// The number of its open connections.
+    open: Cell<usize>,
+    /// The number of POST requests, which get no response before three seconds have passed.
+    posts: Cell<usize>,
+}
+
+/// An origin at this address that responds with the address. Returns its port.
+async fn origin(address: IpAddr, port: u16) -> (u16, Rc<Seen>) {
     let listener = TcpListener::bind((address, port)).await.expect("a free port");
     let port = listener.local_addr().expect("an address").port();
-    let open = Rc::<Cell<usize>>::default();
-    let counted = open.clone();
+    let seen = Rc::<Seen>::default();
+    let counted = seen.clone();
     tokio::task::spawn_local(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let open = counted.clone();
-            open.set(open.get() + 1);
+            let seen = counted.clone();
+            seen.open.set(seen.open.get() + 1);
             tokio::task::spawn_local(async move {
-                let answer = service_fn(move |request: Request<Incoming>| async move {
-                    if request.uri().path() == "/path" && request.method() == Method::POST {
-                        tokio::time::sleep(Duration::from_secs(3)).await;
+                let noted = seen.clone();
+                let answer = service_fn(move |request: Request<Incoming>| {
+                    let seen = noted.clone();
+                    async move {
+                        if request.method() == Method::POST {
+                            seen.posts.set(seen.posts.get() + 1);
+                            tokio::time::sleep(Duration::from_secs(3)).await;
+                        }
+                        Ok::<_, std::convert::Infallible>(Response::new(Full::<bytes::Bytes>::from(
+                            address.to_string(),
+                        )))
                     }
-                    Ok::<_, std::convert::Infallible>(Response::new(Full::<bytes::Bytes>::from(
-                        address.to_string(),
-                    )))
                 });
                 let serving = hyper_util::server::conn::auto::Builder::new(OwnCore);
                 let _ = serving.serve_connection(TokioIo::new(stream), answer).await;
-                open.set(open.get() - 1);
+                seen.open.set(seen.open.get() - 1);
             });
         }
     });
-    (port, open)
+    (port, seen)
 }
 
 /// An upstream whose only endpoint has a name, with the old address.
@@ -80,6 +94,9 @@ fn connections_that_are_never_idle_leave_an_address_that_the_name_no_longer_has(
                     testing::bytes(response.into_body()).await.unwrap()
                 })
             };
+            while old.posts.get() == 0 {
+                tokio::task::yield_now().await;
+            }
             look_up(&snapshot, &[NEW]);
             let moved = Instant::now();
             // Without a pause: the connection is used again at once, and never idle for long.
@@ -88,14 +105,14 @@ fn connections_that_are_never_idle_leave_an_address_that_the_name_no_longer_has(
             }
             assert_eq!(get(&snapshot).await.unwrap(), "127.0.0.2");
             assert_eq!(slow.await.unwrap(), "127.0.0.1");
-            let gone = || old.get() == 0;
+            let gone = || old.open.get() == 0;
             let deadline = Instant::now() + Duration::from_secs(5);
             while !gone() {
                 assert!(Instant::now() < deadline, "{protocol:?}: connections to the old address stay open");
                 get(&snapshot).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            assert!(new.get() > 0);
+            assert!(new.open.get() > 0);
         });
     }
 }
@@ -111,6 +128,6 @@ fn a_further_address_of_a_name_closes_no_connection() {
         for _ in 0..50 {
             assert_eq!(get(&snapshot).await.unwrap(), "127.0.0.1", "the connection was given up");
         }
-        assert_eq!(old.get(), 1, "one connection is enough");
+        assert_eq!(old.open.get(), 1, "one connection is enough");
     });
 }

@@ -5,6 +5,7 @@ use wasmtime::component::Linker;
 
 use crate::bindings::draft::witgate::plugin0_2_0::password::Error;
 use crate::bindings::name;
+use crate::input_tracker::Mark;
 use crate::password::{HashError, StoredHash};
 use crate::state::HostState;
 
@@ -54,8 +55,16 @@ async fn verify(
         // While a plugin is set up, there is no core that could wait.
         return Ok(Err(Error::Unavailable));
     }
-    let Some(verdict) = state.rights.passwords.verify(password, hash) else { return Ok(Err(Error::Busy)) };
+    let Some(verdict) = state.rights.passwords.verify(password, hash) else {
+        // What follows from it must not be remembered.
+        state.tracker.mark(Mark::Clock);
+        return Ok(Err(Error::Busy));
+    };
     // The guest is told that time is up while it still has some to answer in.
     let verdict = tokio::time::timeout(state.stopwatch.left_to_wait(), verdict).await;
-    Ok(verdict.ok().and_then(Result::ok).ok_or(Error::Busy))
+    let verdict = verdict.ok().and_then(Result::ok);
+    if verdict.is_none() {
+        store.data_mut().tracker.mark(Mark::Clock);
+    }
+    Ok(verdict.ok_or(Error::Busy))
 }

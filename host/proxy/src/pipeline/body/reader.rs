@@ -8,7 +8,7 @@ use std::error::Error;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header::ACCEPT_ENCODING;
@@ -56,19 +56,20 @@ impl BodyReader {
         }
     }
 
-    /// Reads what a decision reads. `limit` is the binding's limit on bodies.
+    /// Reads what a decision reads. `limit` is the binding's limit on bodies. All of what is read must arrive within
+    /// `patience`: a client that nobody knows yet would otherwise hold the memory for it as long as it likes.
     ///
     /// # Errors
     /// `BodyTooLarge` if the decision reads the whole body and this is longer; `Overloaded` with `Retry-After` if there
     /// is no memory left for bodies; `UnsupportedEncoding` or `BadRequest` if it cannot be decoded; `BodyTimeout` if it
-    /// does not come before the deadline of the request; `UpgradeRefused` if a request to switch protocols would have
+    /// does not come in time; `UpgradeRefused` if a request to switch protocols would have
     /// to be read as a whole; or the error of the body itself.
     pub(in crate::pipeline) async fn read(
         &mut self,
         facts: &Facts,
         memory: &Arc<BodyMemory>,
-        reading: Reading,
-        limit: usize,
+        (reading, limit): (Reading, usize),
+        patience: Duration,
     ) -> Result<BodyContent, Fault> {
         if reading.extent.is_whole() && facts.upgrade.is_some() {
             let why = "what follows the switch of protocols cannot be read as a whole";
@@ -91,10 +92,8 @@ impl BodyReader {
             State::Read(inspected) => inspected,
         };
         let read = inspected.read(facts, memory, reading, limit);
-        match facts.deadline() {
-            None => read.await,
-            Some(deadline) => within(deadline, read).await,
-        }
+        let latest = Instant::now() + patience;
+        within(facts.deadline().map_or(latest, |deadline| deadline.min(latest)), read).await
     }
 }
 
@@ -103,7 +102,9 @@ async fn within(
     deadline: Instant,
     read: impl Future<Output = Result<BodyContent, Fault>>,
 ) -> Result<BodyContent, Fault> {
-    let late = || Fault::new(FaultKind::BodyTimeout).cause("the request's own timeout passed");
+    let late = || {
+        Fault::new(FaultKind::BodyTimeout).cause("what a decision reads of the body did not arrive within `body_timeout` and the request's own timeout")
+    };
     tokio::time::timeout_at(deadline.into(), read).await.unwrap_or_else(|_| Err(late()))
 }
 

@@ -87,6 +87,28 @@ fn each_condition_decides_whether_the_call_is_made() {
 }
 
 #[test]
+fn no_spelling_of_a_path_leads_around_a_binding() {
+    let mut fixture = Fixture::new([marks("mark")]);
+    fixture.route.merge_slashes = false;
+    condition(&mut fixture, "mark", "when = { prefix = \"/admin\" }");
+    for path in ["/admin/x", "//admin/x", "///admin//x", "/x/..//admin/y"] {
+        assert_eq!(marked(&mut fixture.get(path, &[])), "mark", "{path}");
+    }
+    assert_eq!(marked(&mut fixture.get("//other/admin", &[])), "");
+}
+
+#[test]
+fn a_method_that_a_preflight_announces_leaves_no_binding_out() {
+    let preflight = [("origin", "https://a.example"), ("access-control-request-method", "GET")];
+    let mut fixture = Fixture::new([marks("mark")]);
+    condition(&mut fixture, "mark", "unless = { method = \"GET\" }");
+    assert_eq!(marked(&mut fixture.exchange(Method::OPTIONS, "/", &preflight)), "mark");
+    assert_eq!(marked(&mut fixture.exchange(Method::GET, "/", &preflight)), "");
+    condition(&mut fixture, "mark", "when = { method = \"GET\" }");
+    assert_eq!(marked(&mut fixture.exchange(Method::OPTIONS, "/", &preflight)), "mark");
+}
+
+#[test]
 fn the_address_of_the_client_decides_also_in_its_mapped_form() {
     let mut fixture = Fixture::new([marks("mark")]);
     condition(&mut fixture, "mark", "when = { client = [\"192.0.2.0/24\", \"2001:db8::/32\"] }");

@@ -64,7 +64,13 @@ impl Blocks {
                 self.begin_frame();
             }
         }
-        let unfinished = self.continues || self.arrived > 0 || self.of_block && self.left > 0;
+        // The fourth byte of a head is its type. Until then it may begin a block.
+        let begins = match self.arrived {
+            0 => false,
+            1..=3 => true,
+            _ => matches!(self.head[3], HEADERS | CONTINUATION),
+        };
+        let unfinished = self.continues || begins || self.of_block && self.left > 0;
         self.since = unfinished.then(|| self.since.unwrap_or(now));
     }
 
@@ -111,6 +117,7 @@ mod tests {
         assert!(!after(&[frame(1, 1, 1, BLOCK), frame(9, 4, 1, b"")].concat()));
         let data = frame(0, 0, 1, &[0; 50]);
         assert!(!after(&[&whole[..], &data[..20]].concat()), "a body has a limit of its own");
+        assert!(!after(&[&whole[..], &data[..4]].concat()), "and so has the head of its next frame");
     }
 
     #[test]
