@@ -20,7 +20,7 @@ fn an_http1_client_gets_them_at_once_and_in_order() {
     let wait = std::sync::Mutex::new(wait);
     let origin = RawOrigin::serving(move |client| {
         client.send(
-            b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nlink: </b>\r\nconnection: x-mine\r\nx-mine: 1\r\n\r\n\
+            b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nlink: </b>\r\nconnection: x-mine\r\nx-mine: 1\r\nset-cookie: a=1\r\nserver: o\r\n\r\n\
               HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n",
         );
         wait.lock().expect("no panic").recv().expect("the word to go");
