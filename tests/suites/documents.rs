@@ -277,6 +277,16 @@ fn the_discovery_example_runs() {
 }
 
 #[test]
+fn the_mesh_example_runs() {
+    let (_root, folder) = example("mesh");
+    let _gateways = Origins(&folder);
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let ports = [free(), free()].map(|socket| socket.local_addr().expect("it is bound").port());
+    let variables = [("BILLING", format!("127.0.0.1:{}", ports[0])), ("INTERN", ports[1].to_string())];
+    follow_in(&folder, "8080", &variables);
+}
+
+#[test]
 fn the_resilient_example_runs() {
     let (_root, folder) = example("resilient");
     let _origins = Origins(&folder);

@@ -13,6 +13,7 @@ mod drain;
 mod first_party;
 mod framing;
 mod hot_swap;
+mod identities;
 mod leaving;
 mod loading;
 mod loads;

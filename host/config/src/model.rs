@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::scalar::CallerPattern;
 use crate::settings::Settings;
 pub use breaker::{Breaker, Statuses};
 pub use concurrency::Concurrency;
@@ -132,6 +133,8 @@ pub enum IdentitySource {
     Claim(String),
     /// The name of the binding that recognised the caller.
     Binding,
+    /// The verified certificate of the client, in the form of the header `X-Forwarded-Client-Cert`.
+    ClientCertificate,
 }
 
 /// `gateway.start`
@@ -294,6 +297,8 @@ pub struct ListenerTls {
     pub client_ca: Option<PathBuf>,
     /// Whether a client certificate must be presented.
     pub client_certificate_required: bool,
+    /// What of a client certificate identifies the caller; `None`: it does not.
+    pub client_identity: Option<ClientIdentity>,
     /// Whether TLS 1.2 is accepted.
     pub tls12: bool,
 }
@@ -305,6 +310,28 @@ pub struct CertificateFiles {
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
+}
+
+/// What of a verified client certificate identifies the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientIdentity {
+    /// The distinguished name of its subject.
+    Subject,
+    /// Its only DNS name.
+    Dns,
+    /// Its only SPIFFE id, which is of this trust domain.
+    Spiffe(String),
+}
+
+/// Which known callers may use a route. `deny` decides before `allow`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Callers {
+    /// Those that may; empty: all that `deny` does not name.
+    pub allow: Vec<CallerPattern>,
+    /// Those that may not.
+    pub deny: Vec<CallerPattern>,
+    /// Whether a refusal is only logged.
+    pub dry_run: bool,
 }
 
 /// `[[routes]]`
@@ -324,6 +351,8 @@ pub struct Route {
     pub filters: Vec<Filter>,
     /// Whether the caller must be authenticated.
     pub auth: Auth,
+    /// Which callers may use it.
+    pub callers: Callers,
     /// Time for the whole request until the end of the response; `None`: unlimited (streams).
     pub timeout: Option<Duration>,
     /// Limit of the request body in place of the listener's.

@@ -99,6 +99,7 @@ fn listeners_take_the_limits_of_the_gateway_where_they_set_none() {
     let tls = secure.tls.as_ref().expect("TLS");
     assert_eq!(tls.certificates.len(), 2);
     assert!(!tls.client_certificate_required && !tls.tls12);
+    assert_eq!(tls.client_identity, Some(model::ClientIdentity::Spiffe("prod.example".to_owned())));
 }
 
 #[test]

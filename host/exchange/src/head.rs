@@ -132,7 +132,7 @@ pub struct Client {
 }
 
 /// Fields of a verified client certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientCertificate {
     /// The subject's distinguished name (RFC 4514).
     pub subject: String,
@@ -140,4 +140,13 @@ pub struct ClientCertificate {
     pub names: Vec<String>,
     /// SHA-256 of the DER encoding, in lower-case hexadecimal.
     pub fingerprint: String,
+    /// The SPIFFE id, where the listener's `client_identity` asks for one; its trust domain is checked.
+    pub spiffe_id: Option<String>,
+    /// The caller's identity, where the listener's `client_identity` takes it from the certificate.
+    pub identity: Option<Arc<Identity>>,
+    /// The certificate as `X-Forwarded-Client-Cert` describes it.
+    pub forwarded: String,
 }
+
+/// The name that stands for a plugin in an identity that comes from a client certificate.
+pub const CERTIFICATE_BINDING: &str = "client-certificate";

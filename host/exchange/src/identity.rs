@@ -21,12 +21,14 @@ impl Identity {
         self.claims.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
     }
 
-    /// The text that a configured identity header carries; `None` if there is no such claim.
+    /// The text that a configured identity header carries; `None` if there is no such claim, or the header is not about
+    /// the identity but about the certificate.
     pub fn text_of(&self, source: &IdentitySource) -> Option<&str> {
         match source {
             IdentitySource::Subject => Some(&self.subject),
             IdentitySource::Binding => Some(&self.binding),
             IdentitySource::Claim(name) => self.claim(name),
+            IdentitySource::ClientCertificate => None,
         }
     }
 }

@@ -62,6 +62,8 @@ pub struct LogEntry {
     pub injected: Injected,
     /// Why the request was sent more than once, in order.
     pub repeats: Vec<Repeat>,
+    /// Why the route's `allow` or `deny` would have refused the caller, were it not a dry run.
+    pub dry_run_refusal: Option<&'static str>,
     /// Plugin calls in order.
     pub plugins: Vec<PluginCall>,
     /// Remembered results that were used in place of calls.
@@ -92,6 +94,7 @@ impl LogEntry {
             upstream_time: record.upstream_time,
             injected: record.injected,
             repeats: record.repeats,
+            dry_run_refusal: record.dry_run_refusal,
             plugins: Vec::new(),
             recalled: record.recalled,
             access_log: record.access_log,

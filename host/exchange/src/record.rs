@@ -29,6 +29,8 @@ pub struct Record {
     pub injected: Injected,
     /// Why the request was sent more than once, in order.
     pub repeats: Vec<Repeat>,
+    /// Why the route's `allow` or `deny` would have refused the caller, were it not a dry run.
+    pub dry_run_refusal: Option<&'static str>,
     /// Plugin calls in order.
     pub plugins: PluginCalls,
     /// Remembered results that were used in place of calls.

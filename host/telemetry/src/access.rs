@@ -116,6 +116,12 @@ struct Fields<'a> {
     /// Who is calling, as authentication found out.
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<&'a str>,
+    /// The SPIFFE id of the calling service, from its verified certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spiffe_id: Option<&'a str>,
+    /// Why the route's `allow` or `deny` would have refused the caller, were it not a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dry_run_refusal: Option<&'static str>,
     /// The header `User-Agent`.
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<Cow<'a, str>>,
@@ -185,6 +191,8 @@ impl<'a> Fields<'a> {
             client: head.client.address,
             peer: Some(head.client.peer.ip()).filter(|peer| *peer != head.client.address),
             subject: head.identity.as_ref().map(|identity| identity.subject.as_str()),
+            spiffe_id: head.client.certificate.as_ref().and_then(|shown| shown.spiffe_id.as_deref()),
+            dry_run_refusal: entry.dry_run_refusal,
             user_agent: head.headers.get(USER_AGENT).map(text),
             request_id: &head.request_id,
             trace_id: head.trace_id(),

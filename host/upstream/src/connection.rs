@@ -7,6 +7,7 @@ pub(crate) mod pool;
 pub(crate) mod resolve;
 pub(crate) mod socket;
 pub(crate) mod tls;
+mod workload;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

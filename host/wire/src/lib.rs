@@ -9,6 +9,7 @@
 //! | [`stream`] | a connection that has switched to another protocol |
 //! | [`deadline`] | a timer that moves with every request of a connection |
 //! | [`pem`] | certificates and keys |
+//! | [`spiffe`] | the SPIFFE id of a certificate |
 //!
 //! This crate knows no route, no upstream and no exchange. The unsafe code of the data path is all here, beside what
 //! makes it sound.
@@ -20,5 +21,6 @@ pub mod inherited;
 pub mod pem;
 pub mod preface;
 pub mod socket;
+pub mod spiffe;
 pub mod stream;
 pub mod tcp;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::health::{Ejection, Health};
 use super::{Breaker, CertificateFiles, Concurrency, Discover, Fallback, Hedge, Retry};
 
+use crate::scalar::SpiffePattern;
 use crate::settings::Settings;
 
 /// `[upstreams.NAME]`
@@ -162,6 +163,8 @@ pub struct UpstreamTls {
     pub ca: Option<PathBuf>,
     /// The gateway's own certificate.
     pub client_certificate: Option<CertificateFiles>,
+    /// The SPIFFE ids that endpoints may have; empty: the name of the endpoint is checked instead.
+    pub spiffe_ids: Vec<SpiffePattern>,
     /// Whether certificates are accepted without verification. For tests only; logged as a warning.
     pub insecure_skip_verify: bool,
 }

@@ -13,6 +13,7 @@ mod host;
 mod net;
 mod path;
 mod size;
+mod spiffe;
 mod status;
 mod token;
 
@@ -29,6 +30,7 @@ pub(crate) use host::{HostName, HostPattern};
 pub use net::Net;
 pub(crate) use path::{Location, PathPattern, PathPrefix, PathTemplate};
 pub use size::Size;
+pub use spiffe::{CallerPattern, SpiffePattern, TrustDomain, parts_of_spiffe_id};
 pub(crate) use status::StatusRange;
 pub(crate) use token::Name;
 pub use token::{HeaderName, Method};
@@ -96,6 +98,9 @@ const FORMATS: &[Format] = &[
     row::<PathTemplate>(),
     row::<Location>(),
     row::<StatusRange>(),
+    row::<TrustDomain>(),
+    row::<SpiffePattern>(),
+    row::<CallerPattern>(),
 ];
 
 /// The format of this name, if it is one of this crate.

@@ -57,7 +57,8 @@ pub(crate) struct Gateway {
     /// by mistake, or be about to be written. With this, there is no default listener if none is configured.
     allow_empty: bool,
     /// Headers that carry the identity of the caller to upstreams: a table from header names to `"subject"`,
-    /// `"binding"` (the name of the binding that recognised the caller) or `"claim:NAME"`. They are removed from
+    /// `"binding"` (the name of the binding that recognised the caller), `"claim:NAME"`, or `"client-certificate"` (the
+    /// client's certificate as `X-Forwarded-Client-Cert` describes it: `Hash=…;Subject="…";URI=…;DNS=…`). They are removed from
     /// every client request, on every route.
     identity_headers: BTreeMap<String, String>,
     /// Bindings (or plugins, with default settings) that apply to every request.
@@ -271,10 +272,15 @@ fn identity_headers(
         }
         let source = match source.split_once(':') {
             None if source == "subject" => model::IdentitySource::Subject,
+            None if source == "client-certificate" => model::IdentitySource::ClientCertificate,
             None if source == "binding" => model::IdentitySource::Binding,
             Some(("claim", claim)) if !claim.is_empty() => model::IdentitySource::Claim(claim.to_owned()),
             _ => {
-                scope.report(&at, "expected \"subject\", \"binding\" or \"claim:NAME\"", None);
+                scope.report(
+                    &at,
+                    "expected \"subject\", \"binding\", \"claim:NAME\" or \"client-certificate\"",
+                    None,
+                );
                 continue;
             }
         };

@@ -14,7 +14,9 @@ use super::route_action::{self, Redirect, Respond, StripPrefix};
 use super::{Scope, Section};
 use crate::model;
 use crate::pointer::child;
-use crate::scalar::{DurationOrOff, HostPattern, Method, PathPattern, PathPrefix, PathTemplate, Size, Text};
+use crate::scalar::{
+    CallerPattern, DurationOrOff, HostPattern, Method, PathPattern, PathPrefix, PathTemplate, Size, Text,
+};
 
 /// What is done with which requests. All conditions that are set must hold; of several routes that match, the most
 /// specific one is taken. One of `upstream`, `upstreams`, `redirect` and `respond` says what is done.
@@ -69,6 +71,16 @@ pub(crate) struct Route {
     /// Whether the caller must be authenticated if an authentication plugin applies: by one of them (`required`),
     /// not necessarily (`optional`), or by every one (`all`).
     auth: Auth,
+    /// The callers that may use the route, of those whose identity is known: SPIFFE ids
+    /// (`"spiffe://prod.example/billing"`, `"spiffe://prod.example/*"`), which only the native authentication by client
+    /// certificate establishes (`client_identity` of the listener), subjects as any authentication gives them, or `"*"`.
+    /// Others get 403. Without it, everybody whom `auth` admits.
+    allow: Vec<Text<CallerPattern>>,
+    /// The callers that may not use the route, in the same form. `deny` is stronger than `allow`.
+    deny: Vec<Text<CallerPattern>>,
+    /// Whether refusals by `allow` and `deny` only go to the access log while the requests
+    /// pass: for trying out a rule.
+    dry_run: bool,
     /// Time for the whole request, until the end of the response, or `"off"`. The default is `"off"`: streams and
     /// downloads may take long, and the timeouts of the upstream end requests that make no progress.
     timeout: Option<Text<DurationOrOff>>,
@@ -127,6 +139,7 @@ impl Section for Route {
             .and_then(|timeout| timeout.value.0)
             .map(|timeout| scope.check_positive(at, "timeout", timeout));
         let merge_slashes = self.merge_slashes.unwrap_or(true);
+        let callers = self.callers(at, scope);
         let body_bytes = self.body_limit.take().map(|limit| limit.value.0);
         let matches = self.matches(at, scope);
         Some(model::Route {
@@ -141,6 +154,7 @@ impl Section for Route {
                 Auth::Optional => model::Auth::Optional,
                 Auth::All => model::Auth::All,
             },
+            callers,
             timeout,
             body_bytes,
             merge_slashes,
@@ -149,6 +163,21 @@ impl Section for Route {
 }
 
 impl Route {
+    fn callers(&mut self, at: &str, scope: &mut Scope) -> model::Callers {
+        let meant =
+            |patterns: Vec<Text<CallerPattern>>| patterns.into_iter().map(|pattern| pattern.value).collect();
+        let callers = model::Callers {
+            allow: meant(std::mem::take(&mut self.allow)),
+            deny: meant(std::mem::take(&mut self.deny)),
+            dry_run: self.dry_run,
+        };
+        if callers.dry_run && callers.allow.is_empty() && callers.deny.is_empty() {
+            let hint = Some("set `allow` or `deny`".to_owned());
+            scope.report_key(&child(at, "dry_run"), "`dry_run` has nothing to try out", hint);
+        }
+        callers
+    }
+
     fn listeners(&mut self, at: &str, scope: &mut Scope) -> Vec<String> {
         let listeners = either(self.listeners.take(), None);
         let names = super::listener::names(scope);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Scope;
 use crate::model;
 use crate::pointer::child;
-use crate::scalar::{HostName, Text};
+use crate::scalar::{HostName, SpiffePattern, Text, TrustDomain};
 
 /// A certificate chain and its private key, PEM.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -47,6 +47,11 @@ pub(crate) struct ListenerTls {
     /// Whether a client certificate must be presented (`required`, the default once there is a `client_ca`) or may be
     /// (`optional`).
     client_certificate: Option<ClientCertificate>,
+    /// Makes the verified client certificate the identity of the caller, on all routes of the listener. The subject is:
+    /// `{ spiffe = "prod.example" }` the one SPIFFE id of this trust domain (certificates without it, with two, or that may
+    /// sign others, fail the handshake); `"dns"` the one DNS name among the alternative names; `"subject"` the
+    /// distinguished name. A certificate without such a name gives no identity.
+    client_identity: Option<ClientIdentity>,
     /// Whether TLS 1.2 is accepted besides TLS 1.3. The default is true.
     tls12: Option<bool>,
 }
@@ -58,6 +63,16 @@ pub(crate) struct ListenerTls {
 enum ClientCertificate {
     Required,
     Optional,
+}
+
+/// What of a client certificate identifies the caller.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+enum ClientIdentity {
+    Subject,
+    Dns,
+    Spiffe(Text<TrustDomain>),
 }
 
 impl ListenerTls {
@@ -97,12 +112,22 @@ impl ListenerTls {
                 hint,
             );
         }
+        if self.client_identity.is_some() && self.client_ca.is_none() {
+            let hint = Some("set `client_ca`".to_owned());
+            let message = "`client_identity` needs CA certificates to verify client certificates against";
+            scope.report_key(&child(at, "client_identity"), message, hint);
+        }
         let client_ca = self.client_ca.map(|path| scope.file(&child(at, "client_ca"), &path));
         model::ListenerTls {
             certificates,
             client_certificate_required: client_ca.is_some()
                 && !matches!(self.client_certificate, Some(ClientCertificate::Optional)),
             client_ca,
+            client_identity: self.client_identity.map(|identity| match identity {
+                ClientIdentity::Subject => model::ClientIdentity::Subject,
+                ClientIdentity::Dns => model::ClientIdentity::Dns,
+                ClientIdentity::Spiffe(domain) => model::ClientIdentity::Spiffe(domain.value.0),
+            }),
             tls12: self.tls12.unwrap_or(true),
         }
     }
@@ -128,6 +153,9 @@ pub(crate) struct UpstreamTlsTable {
     ca: Option<String>,
     /// The gateway's own certificate.
     client_certificate: Option<CertificateFiles>,
+    /// The SPIFFE ids that an endpoint may have: its certificate must contain exactly one SPIFFE id, and one of these must
+    /// mean it. Its DNS names are not looked at then.
+    spiffe_ids: Vec<Text<SpiffePattern>>,
     /// Accepts certificates without verification, which gives up all protection of TLS. For tests only.
     insecure_skip_verify: bool,
 }
@@ -140,12 +168,27 @@ impl UpstreamTls {
             Self::Switch(true) => UpstreamTlsTable::default(),
             Self::Table(table) => table,
         };
+        if !table.spiffe_ids.is_empty() && table.ca.is_none() {
+            let hint = Some("`ca`: the CA certificates (PEM) of the trust domain".to_owned());
+            let message =
+                "`spiffe_ids` needs the CA of the trust domain: public CAs do not vouch for SPIFFE ids";
+            scope.report_key(&child(at, "spiffe_ids"), message, hint);
+        }
+        if !table.spiffe_ids.is_empty() && table.insecure_skip_verify {
+            let message = "`spiffe_ids` cannot be checked where certificates are not verified";
+            scope.report_key(
+                &child(at, "spiffe_ids"),
+                message,
+                Some("remove `insecure_skip_verify`".to_owned()),
+            );
+        }
         Some(model::UpstreamTls {
             server_name: table.server_name.map(|name| name.value.0),
             ca: table.ca.map(|path| scope.file(&child(at, "ca"), &path)),
             client_certificate: table
                 .client_certificate
                 .map(|files| files.meant(&child(at, "client_certificate"), scope)),
+            spiffe_ids: table.spiffe_ids.into_iter().map(|pattern| pattern.value).collect(),
             insecure_skip_verify: table.insecure_skip_verify,
         })
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls_pki_types::CertificateDer;
@@ -10,15 +11,85 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
-use witgate_exchange::head::ClientCertificate;
+use witgate_config::model::ClientIdentity;
+use witgate_config::scalar::parts_of_spiffe_id;
+use witgate_exchange::head::{CERTIFICATE_BINDING, ClientCertificate};
+use witgate_exchange::identity::Identity;
+use witgate_wire::http1::field;
+use witgate_wire::spiffe;
 
-/// The fields of a verified client certificate. `None` if it cannot be parsed, which verification has already
-/// excluded.
-pub(crate) fn describe(der: &CertificateDer<'_>) -> Option<ClientCertificate> {
+/// The fields of a verified client certificate, and the caller's identity if the listener takes it from them. `None` if it
+/// cannot be parsed, which verification has already excluded.
+pub(crate) fn describe(
+    der: &CertificateDer<'_>,
+    identified_by: Option<&ClientIdentity>,
+) -> Option<ClientCertificate> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let fingerprint = hexadecimal(digest(&SHA256, der).as_ref());
-    let names = alternative_names(&certificate, written);
-    Some(ClientCertificate { subject: distinguished_name(certificate.subject()), names, fingerprint })
+    let mut described = ClientCertificate {
+        subject: distinguished_name(certificate.subject()),
+        names: alternative_names(&certificate, written),
+        fingerprint: hexadecimal(digest(&SHA256, der).as_ref()),
+        spiffe_id: match identified_by {
+            Some(ClientIdentity::Spiffe(domain)) => spiffe_id_in(der, domain).ok(),
+            _ => None,
+        },
+        identity: None,
+        forwarded: String::new(),
+    };
+    described.forwarded = forwarded(&described);
+    described.identity = identified_by.and_then(|by| identity(&described, by)).map(Arc::new);
+    Some(described)
+}
+
+/// The SPIFFE id of a certificate, if it is of this trust domain.
+///
+/// # Errors
+/// Why the certificate does not identify a workload of the trust domain.
+pub(super) fn spiffe_id_in(der: &[u8], domain: &str) -> Result<String, String> {
+    let id = spiffe::id_of(der).map_err(|why| why.to_string())?;
+    match parts_of_spiffe_id(&id) {
+        Ok((own, _)) if own == domain => Ok(id),
+        _ => Err(format!("`{id}` is not of the trust domain `{domain}`")),
+    }
+}
+
+fn identity(certificate: &ClientCertificate, identified_by: &ClientIdentity) -> Option<Identity> {
+    let subject = match identified_by {
+        ClientIdentity::Subject => Some(&*certificate.subject).filter(|subject| !subject.is_empty()),
+        ClientIdentity::Dns => only_dns_name(&certificate.names),
+        ClientIdentity::Spiffe(_) => certificate.spiffe_id.as_deref(),
+    };
+    let subject = subject.filter(|subject| field::is_text(subject.as_bytes()))?.to_owned();
+    let claim = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let mut claims = vec![claim("certificate_subject", &certificate.subject)];
+    claims.extend(certificate.names.iter().map(|name| claim("san", name)));
+    claims.push(claim("fingerprint", &certificate.fingerprint));
+    if let ClientIdentity::Spiffe(domain) = identified_by {
+        claims.push(claim("trust_domain", domain));
+    }
+    Some(Identity { subject, claims, binding: CERTIFICATE_BINDING.into() })
+}
+
+fn only_dns_name(names: &[String]) -> Option<&str> {
+    let mut names = names.iter().filter_map(|name| name.strip_prefix("dns:"));
+    names.next().filter(|_| names.next().is_none())
+}
+
+/// The value of `X-Forwarded-Client-Cert`, in the form that Envoy gives it. Names that would end an element are left out:
+/// they could pretend to be other elements.
+fn forwarded(certificate: &ClientCertificate) -> String {
+    let mut text = format!("Hash={}", certificate.fingerprint);
+    let subject = certificate.subject.replace('\\', "\\\\").replace('"', "\\\"");
+    write!(text, ";Subject=\"{subject}\"").expect("a string takes everything");
+    for (kind, key) in [("uri:", "URI"), ("dns:", "DNS")] {
+        let names = certificate.names.iter().filter_map(|name| name.strip_prefix(kind));
+        for name in
+            names.filter(|name| !name.contains([',', ';', '=', '"', ' ']) && field::is_text(name.as_bytes()))
+        {
+            write!(text, ";{key}={name}").expect("a string takes everything");
+        }
+    }
+    text
 }
 
 /// The DNS names of a certificate in lower case; wildcard names are kept as written.
@@ -134,9 +205,38 @@ mod tests {
         params.subject_alt_names.push(SanType::IpAddress(IpAddr::from([192, 0, 2, 1])));
         let key = KeyPair::generate().expect("a key");
         let certificate = params.self_signed(&key).expect("a certificate");
-        let described = describe(certificate.der()).expect("a description");
+        let described = describe(certificate.der(), None).expect("a description");
         assert_eq!(described.subject, "CN=\\ alice#,O=Spans\\, Bolts \\\\ Nuts,C=DE");
         assert_eq!(described.names, ["dns:client.example", "ip:192.0.2.1"]);
         assert_eq!(described.fingerprint.len(), 64);
+        assert_eq!((described.spiffe_id, described.identity), (None, None));
+    }
+
+    #[test]
+    fn the_listener_says_what_of_a_certificate_is_the_identity() {
+        let described = |uris: &[&str], identified_by: ClientIdentity| {
+            let mut params = CertificateParams::new(vec!["client.example".to_owned()]).expect("a name");
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, "a\";URI=b");
+            let uris = uris.iter().map(|uri| SanType::URI((*uri).try_into().expect("ASCII")));
+            params.subject_alt_names.extend(uris);
+            let key = KeyPair::generate().expect("a key");
+            let certificate = params.self_signed(&key).expect("a certificate");
+            describe(certificate.der(), Some(&identified_by)).expect("a description")
+        };
+        let subject = |uris: &[&str], identified_by: ClientIdentity| {
+            described(uris, identified_by).identity.map(|identity| identity.subject.clone())
+        };
+        let spiffe = || ClientIdentity::Spiffe("d".to_owned());
+        assert_eq!(subject(&["spiffe://d/a"], spiffe()), Some("spiffe://d/a".to_owned()));
+        assert_eq!(subject(&["spiffe://e/a"], spiffe()), None);
+        assert_eq!(subject(&[], ClientIdentity::Dns), Some("client.example".to_owned()));
+        assert_eq!(subject(&[], ClientIdentity::Subject), Some("CN=a\\\"\\;URI=b".to_owned()));
+
+        let shown = described(&["spiffe://d/a", "x:a,By=b"], ClientIdentity::Dns);
+        let hash = &shown.fingerprint;
+        let expected =
+            format!(r#"Hash={hash};Subject="CN=a\\\"\\;URI=b";URI=spiffe://d/a;DNS=client.example"#);
+        assert_eq!(shown.forwarded, expected, "a name that would end an element is left out");
     }
 }

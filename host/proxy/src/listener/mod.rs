@@ -21,6 +21,7 @@ mod opening;
 mod retire;
 mod socket;
 pub(crate) mod tls;
+mod workload;
 
 pub use bound::{BoundListener, DrainPhase};
 pub use data_plane::{BoundStatus, DataPlane};

@@ -15,16 +15,19 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
 use tokio_rustls::TlsAcceptor;
 use witgate_config::Problem;
-use witgate_config::model::{CertificateFiles, Listener, ListenerTls};
+use witgate_config::model::{CertificateFiles, ClientIdentity, Listener, ListenerTls};
 use witgate_wire::pem::{self, Unusable};
 
 use super::certificate;
+use super::workload::WorkloadVerifier;
 
 /// The TLS settings of a listener, ready for handshakes.
 pub(crate) struct Tls {
     /// Does the handshakes.
     pub(crate) acceptor: TlsAcceptor,
-    /// SHA-256 of every file that was read.
+    /// What of a client certificate identifies the caller.
+    pub(crate) client_identity: Option<ClientIdentity>,
+    /// SHA-256 of every file that was read, and of what of a client certificate identifies the caller.
     digest: [u8; 32],
 }
 
@@ -51,8 +54,10 @@ impl Tls {
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(names));
         let config = finish(config, listener.http2, &key)?;
+        files.digest.update(format!("{:?}", tls.client_identity).as_bytes());
         let digest = files.digest.finish().as_ref().try_into().expect("SHA-256 has 32 bytes");
-        Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(config)), digest })
+        let client_identity = tls.client_identity.clone();
+        Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(config)), client_identity, digest })
     }
 }
 
@@ -148,7 +153,11 @@ fn verifier(
     let roots = roots.map_err(|unusable| unusable.about(&*key))?;
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
     let builder = if tls.client_certificate_required { builder } else { builder.allow_unauthenticated() };
-    builder
+    let verifier = builder
         .build()
-        .map_err(|error| problem(&key, format!("`{}` cannot verify clients: {error}", path.display())))
+        .map_err(|error| problem(&key, format!("`{}` cannot verify clients: {error}", path.display())))?;
+    Ok(match &tls.client_identity {
+        Some(ClientIdentity::Spiffe(domain)) => Arc::new(WorkloadVerifier::new(verifier, domain.clone())),
+        _ => verifier,
+    })
 }

@@ -1,7 +1,7 @@
 //! The pipeline: filters and plugins, down over the request and up over the response.
 //!
 //! The way down: native filters of stage *edge* (client address, CORS preflight and others), then the phases of
-//! plugins in their fixed order (gate, authentication, authentication by body, rate limiting, refusal by body, routing,
+//! plugins in their fixed order (gate, authentication, authentication by body, then the route's `allow` and `deny`, rate limiting, refusal by body, routing,
 //! routing by body, transformation), then native filters of
 //! stage *origin*. Between refusal by body and routing, the destination of the route chooses the upstream.
 //!
@@ -22,6 +22,7 @@ mod authentication;
 mod body;
 mod by_body;
 mod call;
+mod callers;
 pub mod exchange;
 mod gate;
 pub mod rate_limiting;
@@ -88,6 +89,10 @@ pub async fn descend(
     {
         return Ok(answered(exchange, refusal));
     }
+    if route.by_certificate {
+        authentication::by_certificate(exchange, route)?;
+    }
+    callers::check(exchange, route)?;
     if !exchange.undecided.is_empty() {
         when::judge_by_identity(exchange, route);
     }

@@ -145,7 +145,8 @@ async fn serve_tls(
     let Some(stream) = handshake.await else { return };
     let session = stream.get_ref().1;
     let presented = session.peer_certificates().and_then(|chain| chain.first());
-    let certificate = presented.and_then(certificate::describe).map(Arc::new);
+    let identified_by = tls.client_identity.as_ref();
+    let certificate = presented.and_then(|der| certificate::describe(der, identified_by)).map(Arc::new);
     let ingress = Rc::get_mut(&mut connection).and_then(|connection| Rc::get_mut(&mut connection.ingress));
     let ingress = ingress.expect("nobody else knows the connection yet");
     (ingress.certificate, ingress.scheme) = (certificate, Scheme::Https);

@@ -50,6 +50,8 @@ pub struct Route {
     pub routing_by_body: Vec<Arc<dyn RoutingByBody>>,
     /// Bindings of the transformation phase.
     pub transformation: Vec<Arc<dyn Transformation>>,
+    /// Whether the client certificate identifies its callers: the listener says so, and no plugin authenticates.
+    pub by_certificate: bool,
     /// Whether every upstream that may get its requests speaks HTTP/2, so that gRPC passes as such.
     pub carries_grpc: bool,
     /// What gives the responses to its requests.
@@ -142,6 +144,7 @@ impl Route {
             routing: Vec::new(),
             routing_by_body: Vec::new(),
             transformation: Vec::new(),
+            by_certificate: false,
             carries_grpc: false,
             destination: rule.destination.clone(),
             rule,

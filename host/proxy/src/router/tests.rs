@@ -56,6 +56,7 @@ fn config(name: &str, action: Action) -> model::Route {
         auth: Auth::Required,
         timeout: None,
         body_bytes: None,
+        callers: model::Callers::default(),
         merge_slashes: true,
     }
 }

@@ -44,6 +44,8 @@ pub(super) fn build(
             route.filters = in_order([&gateway_filters, &listener_filters, route_filters]);
             let bindings = [&config.gateway.plugins, &listener.plugins, &settings.plugins];
             bind(&mut route, bindings, (plugins, &conditions), problems);
+            let identified = listener.tls.as_ref().is_some_and(|tls| tls.client_identity.is_some());
+            route.by_certificate = identified && !route.authenticates();
             route.carries_grpc = carries_grpc(config, &route);
             routes.push(Arc::new(route));
         }

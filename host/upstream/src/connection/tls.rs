@@ -15,6 +15,8 @@ use witgate_config::{Problem, Problems};
 
 use witgate_wire::pem::{self, Unusable};
 
+use super::workload::WorkloadVerifier;
+
 /// The TLS settings of connections, and a digest of the files from which they were built. A reload builds them
 /// again only if the files have changed.
 #[derive(Debug, Clone)]
@@ -85,6 +87,7 @@ impl Files {
             u8::from(settings.insecure_skip_verify),
             u8::from(protocol == UpstreamProtocol::Http2),
         ]);
+        context.update(format!("{:?}", settings.spiffe_ids).as_bytes());
         context.update(settings.server_name.as_deref().unwrap_or_default().as_bytes());
         context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
@@ -106,8 +109,14 @@ fn configure(settings: &UpstreamTls, files: &Files) -> Result<ClientConfig, Prob
             }
             _ => system_roots()?,
         };
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
-        builder.with_webpki_verifier(verifier.map_err(|error| problem("ca", error.to_string()))?)
+        if settings.spiffe_ids.is_empty() {
+            let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
+            builder.with_webpki_verifier(verifier.map_err(|error| problem("ca", error.to_string()))?)
+        } else {
+            let (provider, expected) = (provider.clone(), settings.spiffe_ids.clone());
+            let verifier = WorkloadVerifier { roots, provider, expected };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
     };
     match (&settings.client_certificate, &files.certificate) {
         (Some(paths), Some((chain, key))) => {

@@ -24,7 +24,13 @@ use crate::testing::{self, run};
 
 /// TLS settings that accept any certificate.
 pub(crate) fn unverified() -> UpstreamTls {
-    UpstreamTls { server_name: None, ca: None, client_certificate: None, insecure_skip_verify: true }
+    UpstreamTls {
+        server_name: None,
+        ca: None,
+        client_certificate: None,
+        spiffe_ids: Vec::new(),
+        insecure_skip_verify: true,
+    }
 }
 
 /// A CA that issues certificates, with its own certificate in a file.
@@ -94,6 +100,7 @@ impl Authority {
                 server_name: Some(name.into()),
                 ca: Some(self.file.path().to_owned()),
                 client_certificate: None,
+                spiffe_ids: Vec::new(),
                 insecure_skip_verify: false,
             }),
             ..settings(&[origin.address])

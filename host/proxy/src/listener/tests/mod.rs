@@ -43,6 +43,7 @@ pub(crate) fn route(body: &str) -> model::Route {
         auth: Auth::Optional,
         timeout: None,
         body_bytes: None,
+        callers: model::Callers::default(),
         merge_slashes: true,
     }
 }

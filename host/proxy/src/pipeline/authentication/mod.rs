@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderName, HeaderValue, Response};
-use witgate_config::model::{Auth, Gateway};
+use witgate_config::model::{Auth, Gateway, IdentitySource};
 use witgate_exchange::body::Body;
 use witgate_exchange::contracts::{Acceptance, Authentication, Binding, Call, Decision, Input, Phase};
 use witgate_exchange::facts::Facts;
@@ -129,17 +129,43 @@ impl Recognition {
     }
 }
 
+/// Takes the caller's identity from the verified client certificate.
+///
+/// # Errors
+/// `Unauthenticated`: the route requires an identity, and the client has shown no certificate that gives one.
+pub(super) fn by_certificate(exchange: &mut Exchange, route: &Route) -> Result<(), Fault> {
+    let certificate = exchange.facts.head.client.certificate.as_ref();
+    match certificate.and_then(|certificate| certificate.identity.clone()) {
+        Some(identity) => {
+            Arc::make_mut(&mut exchange.facts.head).identity = Some(identity);
+            Ok(())
+        }
+        None if route.config.auth == Auth::Optional => Ok(()),
+        None => Err(Fault::new(FaultKind::Unauthenticated)
+            .cause("the client has shown no certificate that `client_identity` can take an identity from")),
+    }
+}
+
 /// Writes the identity headers for the upstream. Headers of these names are removed first, although they have been
 /// removed from the client's request and plugins cannot write them, because upstreams trust these headers.
 pub(super) fn write_identity(exchange: &mut Exchange) -> Result<(), Fault> {
     let names = &exchange.snapshot.identity_headers;
     let head = &exchange.facts.head;
-    if head.identity.is_none() && !names.iter().any(|(name, _)| head.headers.contains_key(name)) {
+    if head.identity.is_none()
+        && head.client.certificate.is_none()
+        && !names.iter().any(|(name, _)| head.headers.contains_key(name))
+    {
         return Ok(());
     }
     let head = Arc::make_mut(&mut exchange.facts.head);
     for (name, source) in names {
-        let Some(text) = head.identity.as_ref().and_then(|identity| identity.text_of(source)) else {
+        let text = match source {
+            IdentitySource::ClientCertificate => {
+                head.client.certificate.as_ref().map(|shown| &*shown.forwarded)
+            }
+            of_identity => head.identity.as_ref().and_then(|identity| identity.text_of(of_identity)),
+        };
+        let Some(text) = text else {
             head.headers.remove(name);
             continue;
         };

@@ -230,6 +230,7 @@ fn every_input_counts() {
             subject: String::new(),
             names: Vec::new(),
             fingerprint,
+            ..Default::default()
         })
     };
     type Change = Box<dyn Fn(&mut RequestHead)>;

@@ -3,6 +3,7 @@
 mod authentication;
 mod bodies;
 mod by_body;
+mod callers;
 mod composed;
 mod credentials;
 mod exported;
@@ -78,6 +79,7 @@ impl Fixture {
             auth: Auth::Required,
             timeout: None,
             body_bytes: None,
+            callers: model::Callers::default(),
             merge_slashes: true,
         };
         let plugins = plugins.into_iter().map(Arc::new).collect();

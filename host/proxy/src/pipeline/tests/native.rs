@@ -97,7 +97,12 @@ fn request(fixture: &Fixture, name: Option<&str>, headers: &[(&str, &str)]) -> R
     let mut exchange = fixture.get("/", headers);
     Arc::make_mut(&mut exchange.facts.head).client.certificate = name.map(|name| {
         let (subject, fingerprint) = ("CN=a".to_owned(), name.repeat(2));
-        Arc::new(ClientCertificate { subject, names: vec![name.to_owned()], fingerprint })
+        Arc::new(ClientCertificate {
+            subject,
+            names: vec![name.to_owned()],
+            fingerprint,
+            ..Default::default()
+        })
     });
     exchange
 }

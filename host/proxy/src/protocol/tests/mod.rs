@@ -230,7 +230,8 @@ impl Authority {
 }
 
 fn tls(certificates: Vec<CertificateFiles>) -> ListenerTls {
-    ListenerTls { certificates, client_ca: None, client_certificate_required: false, tls12: true }
+    let (client_ca, client_identity) = (None, None);
+    ListenerTls { certificates, client_ca, client_certificate_required: false, client_identity, tls12: true }
 }
 
 async fn shake(
