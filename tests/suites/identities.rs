@@ -156,7 +156,7 @@ async fn a_certificate_that_is_not_that_of_one_workload_of_the_trust_domain_fail
         let other = caller(&authority, &billing, ids).await;
         let mut client = Client::http1(other.listener("local")).await;
         let response = client.get("/open/", &[]).await;
-        assert!((500..600).contains(&response.status), "{ids:?}: {}", response.status);
+        assert!(response.status.is_server_error(), "{ids:?}: {}", response.status);
     }
     assert_eq!(origin.seen().len(), 0);
 }
@@ -170,7 +170,7 @@ async fn an_endpoint_with_another_identity_gets_no_request() {
         let mut client = Client::http1(shop.listener("local")).await;
         let response = client.get("/", &[]).await;
         assert_eq!(
-            (response.status, response.json()["code"].as_str()),
+            (response.status.as_u16(), response.json()["code"].as_str()),
             (502, Some("upstream-tls")),
             "{own:?}"
         );
