@@ -238,7 +238,8 @@ async fn a_content_type_alone_lifts_no_limit() {
     let messages = message(1000).repeat(100);
     let mut client = http2.client().await;
     let over_http1 = client.post("/a.B/C", &[("content-type", "application/grpc")], messages.clone()).await;
-    assert_eq!(over_http1.header("grpc-status"), "8", "gRPC is not spoken over HTTP/1.1");
+    assert_eq!(over_http1.status, 413, "gRPC is not spoken over HTTP/1.1");
+    assert_eq!(over_http1.json()["code"], "body-too-large");
     for kind in ["application/grpc-web", "application/grpcx", "application/json"] {
         let mut client = Client::http2(http2.address()).await;
         let reply = client.post("/a.B/C", &[("content-type", kind)], messages.clone()).await;
@@ -247,7 +248,7 @@ async fn a_content_type_alone_lifts_no_limit() {
     let mut client = Client::http2(http2.address()).await;
     let put = Request::put("/a.B/C").header("content-type", "application/grpc");
     let put = client.send(put.body(Full::new(messages.clone().into())).expect("a request")).await;
-    assert_eq!(put.header("grpc-status"), "8", "a call of gRPC is a POST");
+    assert_eq!(put.status, 413, "a call of gRPC is a POST");
     let http1 = gateway(&origin, limit, "").await;
     let to_http1 = call(&http1, "/a.B/C", &[], messages).await.expect("a response");
     assert_eq!(to_http1.header("grpc-status"), "8", "the upstream cannot speak gRPC");
