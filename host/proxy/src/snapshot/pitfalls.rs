@@ -172,9 +172,11 @@ impl<'r> Covered<'r> {
         Covered { segments, open }
     }
 
-    /// The segments before the first that may be any text, each after a slash.
+    /// The segments before the first that may be any text, each after a slash, without a slash at the end.
     fn beginning(&self) -> String {
-        self.segments.iter().map_while(|segment| *segment).flat_map(|segment| ["/", segment]).collect()
+        let literal = self.segments.iter().map_while(|segment| *segment);
+        let text: String = literal.flat_map(|segment| ["/", segment]).collect();
+        text.trim_end_matches('/').to_owned()
     }
 
     /// Whether it has all paths of another route.

@@ -69,7 +69,7 @@ fn their_bytes_are_limited_for_all_attempts_of_an_exchange_together() {
         forward(config, origin.address);
         let retry = &mut config.upstreams.get_mut("origin").expect("it was added").retry;
         retry.attempts = 4;
-        retry.on.reset = true;
+        retry.on = witgate_config::model::RetryOn { reset: true, ..Default::default() };
     });
     let told = Client::connect(address).send(GET).until("}");
     assert!(told.contains("HTTP/1.1 502 ") && told.contains("\"upstream-protocol\""), "{}", told.len());
