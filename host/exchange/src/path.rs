@@ -13,6 +13,8 @@
 //!
 //! The query is kept as it is, except that bytes above 127, quotes and angle brackets are encoded.
 
+use std::borrow::Cow;
+
 use http::uri::PathAndQuery;
 use witgate_config::model::EncodedSlashes;
 
@@ -52,6 +54,20 @@ fn normal_form(target: &str, slashes: EncodedSlashes, merge: bool) -> Result<Pat
     }
     PathAndQuery::from_maybe_shared(bytes::Bytes::from(normal))
         .map_err(|_| bad("the path has forbidden characters"))
+}
+
+/// A path in the form of [`normalise_apart`] with its slashes merged: the path that [`normalise`] returns.
+pub fn merged(path: &str) -> Cow<'_, str> {
+    if !path.contains("//") {
+        return Cow::Borrowed(path);
+    }
+    let mut merged = String::with_capacity(path.len());
+    for character in path.chars() {
+        if character != '/' || !merged.ends_with('/') {
+            merged.push(character);
+        }
+    }
+    Cow::Owned(merged)
 }
 
 /// Whether a target is already normalised, which is the common case. A cheap check that may return `false` for a
@@ -297,6 +313,7 @@ mod tests {
             prop_assert_eq!(apart.is_some(), normal(&target, slashes).is_some());
             if let Some(apart) = apart {
                 prop_assert_eq!(normal(apart.as_str(), slashes), normal(&target, slashes));
+                prop_assert_eq!(Some(merged(apart.path()).into_owned()), normal(&target, slashes));
                 prop_assert_eq!(normalise_apart(apart.as_str(), slashes).ok(), Some(apart));
             }
         }
