@@ -58,8 +58,12 @@ pub struct Ingress {
     pub listener: Arc<str>,
     /// The peer; `None` if the requests do not come over a connection.
     pub peer: Option<Peer>,
+    /// The address that the peer has connected to, where an upstream is told of it.
+    pub local: Option<SocketAddr>,
     /// The scheme: `https` over TLS.
     pub scheme: Scheme,
+    /// Whether TLS with the peer is for this host, in lower case and without port; `None`: for every host.
+    pub serves_host: Option<Box<dyn Fn(&str) -> bool>>,
     /// The verified client certificate.
     pub certificate: Option<Arc<ClientCertificate>>,
     /// The limits of the listener.
@@ -78,7 +82,9 @@ impl Ingress {
             source,
             listener,
             peer: peer.map(Peer::new),
+            local: None,
             scheme: Scheme::Http,
+            serves_host: None,
             certificate: None,
             limits,
             last_authority: RefCell::new(None),

@@ -104,6 +104,7 @@ impl ListenerTls {
                 && !matches!(self.client_certificate, Some(ClientCertificate::Optional)),
             client_ca,
             tls12: self.tls12.unwrap_or(true),
+            alpn: Vec::new(),
         }
     }
 }

@@ -68,13 +68,18 @@ fn row(config: &Config, route: &Route) -> Row {
 /// The destination of a route, in a few words.
 pub(super) fn destination(action: &Action) -> String {
     match action {
-        Action::Forward(forward) => match forward.upstreams.as_slice() {
-            [(name, _)] => name.clone(),
-            several => {
-                several.iter().map(|(name, weight)| format!("{name}:{weight}")).collect::<Vec<_>>().join(",")
-            }
-        },
+        Action::Forward(forward) => upstreams(&forward.upstreams),
         Action::Redirect { status, location } => format!("{status} {location}"),
         Action::Respond { status, .. } => status.to_string(),
+        Action::Tcp(forward) => upstreams(&forward.upstreams),
+    }
+}
+
+fn upstreams(weighted: &[(String, u32)]) -> String {
+    match weighted {
+        [(name, _)] => name.clone(),
+        several => {
+            several.iter().map(|(name, weight)| format!("{name}:{weight}")).collect::<Vec<_>>().join(",")
+        }
     }
 }

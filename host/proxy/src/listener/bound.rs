@@ -75,6 +75,11 @@ impl Generation {
         });
     }
 
+    /// Whether its connections are forwarded as they are. New settings are then for new connections, and the open ones stay.
+    pub(crate) fn is_of_sessions(&self) -> bool {
+        self.config.protocol == model::ListenerProtocol::Tcp
+    }
+
     /// Whether the connections of this generation may stay when the listener's settings become `other`.
     fn suits(&self, other: &model::Listener, tls: Option<&Tls>) -> bool {
         let same_tls = match (&self.tls, tls) {
@@ -84,6 +89,8 @@ impl Generation {
         };
         same_tls
             && self.config.name == other.name
+            && self.config.protocol == other.protocol
+            && self.config.proxy_protocol == other.proxy_protocol
             && self.config.tls == other.tls
             && self.config.http2 == other.http2
             && self.config.half_close == other.half_close

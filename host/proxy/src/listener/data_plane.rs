@@ -206,7 +206,9 @@ impl DataPlane {
                 (None, Some(index)) => {
                     let bound = before.swap_remove(index);
                     if let Some(old) = bound.renew(listener, tls) {
-                        self.retire.generation(&old, deadline);
+                        if !(old.is_of_sessions() && bound.generation().is_of_sessions()) {
+                            self.retire.generation(&old, deadline);
+                        }
                         listeners.draining.push(Arc::downgrade(&old));
                     }
                     listeners.open.push(bound);
@@ -216,6 +218,12 @@ impl DataPlane {
         }
         for bound in before {
             bound.close();
+            let name = bound.generation().name.clone();
+            // Sessions that were opened with earlier settings end with the listener.
+            let earlier = listeners.draining.iter().filter_map(Weak::upgrade);
+            for generation in earlier.filter(|earlier| earlier.is_of_sessions() && earlier.name == name) {
+                self.retire.generation(&generation, deadline);
+            }
             self.retire.generation(&bound.generation(), deadline);
             listeners.leaving.push(bound);
         }

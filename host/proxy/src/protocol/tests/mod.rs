@@ -230,7 +230,13 @@ impl Authority {
 }
 
 fn tls(certificates: Vec<CertificateFiles>) -> ListenerTls {
-    ListenerTls { certificates, client_ca: None, client_certificate_required: false, tls12: true }
+    ListenerTls {
+        certificates,
+        client_ca: None,
+        client_certificate_required: false,
+        tls12: true,
+        alpn: Vec::new(),
+    }
 }
 
 async fn shake(
