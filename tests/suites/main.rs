@@ -28,4 +28,5 @@ mod retired;
 mod retries;
 mod starting;
 mod state;
+mod tcp;
 mod tls;

@@ -139,8 +139,11 @@ fn sessions(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Resu
 }
 
 fn decisions(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
-    let mut family =
-        Family::counters(encoder, "witgate_faults", "Requests and connections the gateway itself ended, by code")?;
+    let mut family = Family::counters(
+        encoder,
+        "witgate_faults",
+        "Requests and connections the gateway itself ended, by code",
+    )?;
     for kind in FaultKind::ALL {
         family.counter(&[("code", kind.describe().code)], telemetry.metrics.faults.of(*kind).get())?;
     }

@@ -99,9 +99,7 @@ impl Section for Listener {
             name: self.name.map_or_else(|| address.to_string(), |name| name.value.0),
             address,
             protocol,
-            proxy_protocol: self
-                .proxy_protocol
-                .map(|proxy| proxy.meant(&child(at, "proxy_protocol"), scope)),
+            proxy_protocol: self.proxy_protocol.map(|proxy| proxy.meant(&child(at, "proxy_protocol"), scope)),
             tls: self.tls.map(|tls| tls.meant(&child(at, "tls"), scope)),
             http2: self.http2.unwrap_or(true),
             half_close: self.half_close,

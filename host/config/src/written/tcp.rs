@@ -53,7 +53,8 @@ pub(crate) fn listeners(named: &[String], at: &str, scope: &mut Scope) -> Option
         let name = &listener.name;
         if !listener.tls {
             let hint = "give the listener `tls`, or `protocol = \"tcp\"`".to_owned();
-            let message = format!("listener `{name}` speaks HTTP without TLS: it has no connections for this route");
+            let message =
+                format!("listener `{name}` speaks HTTP without TLS: it has no connections for this route");
             scope.report(&child(at, "listeners"), message, Some(hint));
         } else if !conditional {
             let hint = "name the connections: `sni = \"db.example.com\"`".to_owned();
@@ -78,14 +79,22 @@ pub(crate) fn meant(keys: Keys, at: &str, scope: &mut Scope) -> Option<Action> {
         let at = child(at, key);
         if scope.is_written(&at) {
             let hint = "leave it out; connections differ by `sni` and `alpn`".to_owned();
-            scope.report_key(&at, format!("`{key}` is about requests, but this route takes connections"), Some(hint));
+            scope.report_key(
+                &at,
+                format!("`{key}` is about requests, but this route takes connections"),
+                Some(hint),
+            );
         }
     }
     scope.exclude(at, &["upstream", "upstreams"]);
     let sni: Vec<String> =
         keys.sni.map(OneOrMany::into_vec).unwrap_or_default().into_iter().map(|name| name.value.0).collect();
     for name in sni.iter().filter(|name| name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()) {
-        scope.report(&child(at, "sni"), format!("`{name}` is an address, and no client sends it as a server name"), None);
+        scope.report(
+            &child(at, "sni"),
+            format!("`{name}` is an address, and no client sends it as a server name"),
+            None,
+        );
     }
     let alpn = keys.alpn.map(OneOrMany::into_vec).unwrap_or_default();
     for name in alpn.iter().filter(|name| name.is_empty() || name.len() > 255) {
@@ -93,7 +102,11 @@ pub(crate) fn meant(keys: Keys, at: &str, scope: &mut Scope) -> Option<Action> {
     }
     for (key, empty) in [("sni", sni.is_empty()), ("alpn", alpn.is_empty())] {
         if empty && scope.is_written(&child(at, key)) {
-            scope.report(&child(at, key), "the list is empty", Some("leave the key out for any connection".to_owned()));
+            scope.report(
+                &child(at, key),
+                "the list is empty",
+                Some("leave the key out for any connection".to_owned()),
+            );
         }
     }
     let upstreams = forward_to(keys.upstream, keys.upstreams, at, scope, true);
@@ -124,10 +137,16 @@ pub(crate) fn settle(listeners: &mut [model::Listener], routes: &[model::Route],
         let at = format!("/listeners/{index}");
         if listener.protocol == ListenerProtocol::Tcp && of_listener.is_empty() && !scope.has_findings() {
             let hint = format!("add one: [[routes]] listeners = {:?}, upstream = \"NAME\"", listener.name);
-            scope.report(&at, format!("no route takes the connections of listener `{}`", listener.name), Some(hint));
+            scope.report(
+                &at,
+                format!("no route takes the connections of listener `{}`", listener.name),
+                Some(hint),
+            );
         }
         for (index, (route, forward)) in of_listener.iter().enumerate() {
-            let same = |(_, other): &&(&model::Route, &TcpForward)| other.sni == forward.sni && other.alpn == forward.alpn;
+            let same = |(_, other): &&(&model::Route, &TcpForward)| {
+                other.sni == forward.sni && other.alpn == forward.alpn
+            };
             if let Some((first, _)) = of_listener[..index].iter().find(same) {
                 let message = format!(
                     "route `{}` can never be taken: route `{}` takes the same connections of listener `{}`",

@@ -75,11 +75,6 @@ impl Generation {
         });
     }
 
-    /// Whether its connections are forwarded as they are. New settings are then for new connections, and the open ones stay.
-    pub(crate) fn is_of_sessions(&self) -> bool {
-        self.config.protocol == model::ListenerProtocol::Tcp
-    }
-
     /// Whether the connections of this generation may stay when the listener's settings become `other`.
     fn suits(&self, other: &model::Listener, tls: Option<&Tls>) -> bool {
         let same_tls = match (&self.tls, tls) {
@@ -105,6 +100,9 @@ pub struct BoundListener {
     /// The address it is bound to.
     pub address: SocketAddr,
     generation: ArcSwap<Generation>,
+    /// What connections follow that are forwarded as they are. New settings of the listener are for new connections, so its
+    /// phase moves only when the listener is closed.
+    sessions: Arc<Generation>,
     closed: watch::Sender<bool>,
     /// Cores that still hold a listening socket.
     pub(crate) listening: AtomicUsize,
@@ -129,6 +127,7 @@ impl BoundListener {
         Arc::new(BoundListener {
             configured,
             address,
+            sessions: Generation::new(generation.config.clone(), None),
             generation: ArcSwap::new(generation),
             closed,
             listening: AtomicUsize::new(0),
@@ -144,6 +143,11 @@ impl BoundListener {
     /// The settings for new connections.
     pub fn generation(&self) -> Arc<Generation> {
         self.generation.load_full()
+    }
+
+    /// What connections follow that are forwarded as they are.
+    pub(crate) fn sessions(&self) -> &Arc<Generation> {
+        &self.sessions
     }
 
     /// Takes over new settings. Returns the previous generation if its connections must drain.
@@ -240,6 +244,11 @@ impl ConnectionPermit {
             (true, false) => drop(self.bound.idle.fetch_sub(1, Ordering::AcqRel)),
             _ => {}
         }
+    }
+
+    /// What connections of its listener follow that are forwarded as they are.
+    pub(crate) fn sessions(&self) -> &Generation {
+        &self.bound.sessions
     }
 
     /// Moves the count to the core that took the connection over.

@@ -206,9 +206,7 @@ impl DataPlane {
                 (None, Some(index)) => {
                     let bound = before.swap_remove(index);
                     if let Some(old) = bound.renew(listener, tls) {
-                        if !(old.is_of_sessions() && bound.generation().is_of_sessions()) {
-                            self.retire.generation(&old, deadline);
-                        }
+                        self.retire.generation(&old, deadline);
                         listeners.draining.push(Arc::downgrade(&old));
                     }
                     listeners.open.push(bound);
@@ -218,13 +216,8 @@ impl DataPlane {
         }
         for bound in before {
             bound.close();
-            let name = bound.generation().name.clone();
-            // Sessions that were opened with earlier settings end with the listener.
-            let earlier = listeners.draining.iter().filter_map(Weak::upgrade);
-            for generation in earlier.filter(|earlier| earlier.is_of_sessions() && earlier.name == name) {
-                self.retire.generation(&generation, deadline);
-            }
             self.retire.generation(&bound.generation(), deadline);
+            self.retire.generation(bound.sessions(), deadline);
             listeners.leaving.push(bound);
         }
     }
@@ -266,6 +259,7 @@ impl DataPlane {
         }
         for bound in &listeners {
             bound.generation().advance(DrainPhase::Cut);
+            bound.sessions().advance(DrainPhase::Cut);
         }
         wait_until(Instant::now() + CUT_GRACE, deserted);
         for core in &self.plane.cores {

@@ -94,6 +94,11 @@ impl ConnectionGuard {
         lifetime::until(&mut self.generation.phase(), phase).await;
     }
 
+    /// Waits until the time is up that a closed listener gives to connections that are forwarded as they are.
+    pub(crate) async fn until_sessions_are_cut(&self) {
+        lifetime::until(&mut self.held.place.sessions().phase(), DrainPhase::Cut).await;
+    }
+
     /// Counts a request or tunnel that was ended because the time of a drain was up.
     pub(crate) fn count_cut(&self) {
         self.core.plane.cut.fetch_add(1, Ordering::AcqRel);
@@ -139,7 +144,8 @@ pub(crate) fn spawn(
         let guard =
             ConnectionGuard { generation: generation.clone(), core: core.clone(), held: Rc::new(held) };
         let tlvs = Tlvs::default();
-        let incoming = Incoming { core: core.clone(), generation, guard, peer, client: peer, local: None, tlvs };
+        let incoming =
+            Incoming { core: core.clone(), generation, guard, peer, client: peer, local: None, tlvs };
         if incoming.begins_with_its_protocol() {
             return serve_http(incoming, stream).await;
         }
@@ -157,22 +163,22 @@ async fn serve_http(incoming: Incoming, stream: Tcp) {
     if core.gateway.snapshot().tells_clients {
         ingress.local = local.or_else(|| stream.get_ref().local_addr().ok());
     }
-        let connection = Rc::new(Connection {
-            ingress: Rc::new(ingress),
-            gateway: core.gateway.clone(),
-            half_close: generation.config.half_close,
-            closing: Cell::new(false),
-            guard,
-        });
-        // Boxed: otherwise every idle connection would reserve memory for what few connections need, or only at
-        // their start.
-        match &generation.tls {
-            Some(tls) => {
-                let served = serve_tls(&core, connection, stream, tls, &generation);
-                turn::by_turns(Box::pin(served).as_mut()).await;
-            }
-            None => turn::by_turns(pin!(serve_cleartext(&core, connection, stream, &generation))).await,
+    let connection = Rc::new(Connection {
+        ingress: Rc::new(ingress),
+        gateway: core.gateway.clone(),
+        half_close: generation.config.half_close,
+        closing: Cell::new(false),
+        guard,
+    });
+    // Boxed: otherwise every idle connection would reserve memory for what few connections need, or only at
+    // their start.
+    match &generation.tls {
+        Some(tls) => {
+            let served = serve_tls(&core, connection, stream, tls, &generation);
+            turn::by_turns(Box::pin(served).as_mut()).await;
         }
+        None => turn::by_turns(pin!(serve_cleartext(&core, connection, stream, &generation))).await,
+    }
 }
 
 async fn serve_tls(

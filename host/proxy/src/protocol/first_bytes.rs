@@ -21,7 +21,9 @@ impl Incoming {
     /// Whether the connection begins with HTTP or with TLS that ends here.
     pub(crate) fn begins_with_its_protocol(&self) -> bool {
         let config = &self.generation.config;
-        config.protocol == ListenerProtocol::Http && config.proxy_protocol.is_none() && !self.may_pass_through()
+        config.protocol == ListenerProtocol::Http
+            && config.proxy_protocol.is_none()
+            && !self.may_pass_through()
     }
 
     /// Whether a route of this listener for HTTP takes connections by their ClientHello.
@@ -74,7 +76,9 @@ async fn read_proxy_header(
     if !contains(&settings.trusted, incoming.peer.ip().to_canonical()) {
         return match settings.others {
             OtherSources::Direct => Ok(()),
-            OtherSources::Refuse => Err(bad(format!("{} is no trusted source of PROXY headers", incoming.peer.ip()))),
+            OtherSources::Refuse => {
+                Err(bad(format!("{} is no trusted source of PROXY headers", incoming.peer.ip())))
+            }
         };
     }
     let limit = incoming.generation.config.limits.handshake_timeout;
@@ -86,9 +90,15 @@ async fn read_proxy_header(
     let header = match read {
         Ok(Ok(header)) => header.map_err(|Malformed(reason)| bad(reason.to_owned()))?,
         Ok(Err(_)) => {
-            return Err(Fault::new(FaultKind::ClientGone).cause("the peer left before its PROXY header was complete"));
+            return Err(
+                Fault::new(FaultKind::ClientGone).cause("the peer left before its PROXY header was complete")
+            );
         }
-        Err(_) => return Err(bad(format!("no complete PROXY header within {limit:?} (`limits.handshake_timeout`)"))),
+        Err(_) => {
+            return Err(bad(format!(
+                "no complete PROXY header within {limit:?} (`limits.handshake_timeout`)"
+            )));
+        }
     };
     if let Some(addresses) = header.addresses {
         (incoming.client, incoming.local) = (addresses.source, Some(addresses.destination));

@@ -49,10 +49,11 @@ impl TcpRouter {
 
     fn add(&mut self, route: &Route, forward: &TcpForward, upstreams: &Upstreams) {
         let mut sum = 0;
-        let weighted = forward.upstreams.iter().filter(|(_, weight)| *weight > 0).filter_map(|(name, weight)| {
-            sum += weight;
-            Some((sum, upstreams.get(name.as_str())?.clone()))
-        });
+        let weighted =
+            forward.upstreams.iter().filter(|(_, weight)| *weight > 0).filter_map(|(name, weight)| {
+                sum += weight;
+                Some((sum, upstreams.get(name.as_str())?.clone()))
+            });
         let compiled = Arc::new(TcpRoute {
             name: route.name.as_str().into(),
             lifetime: route.timeout,

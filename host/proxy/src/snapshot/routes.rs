@@ -91,8 +91,8 @@ fn conditions<'c>(config: &'c Config, problems: &mut Problems) -> Conditions<'c>
 
 /// Whether a listener has the requests of a route.
 pub(super) fn belongs(route: &model::Route, listener: &model::Listener) -> bool {
-    let takes_requests = listener.protocol == model::ListenerProtocol::Http
-        && !matches!(route.action, model::Action::Tcp(_));
+    let takes_requests =
+        listener.protocol == model::ListenerProtocol::Http && !matches!(route.action, model::Action::Tcp(_));
     takes_requests && (route.listeners.is_empty() || route.listeners.contains(&listener.name))
 }
 

@@ -111,7 +111,11 @@ impl Upstream {
     ///
     /// # Errors
     /// `BreakerOpen` with `Retry-After`; `UpstreamOverloaded`; both unsent.
-    pub(crate) async fn admit(self: &Arc<Self>, deadline: Option<Instant>, streams: bool) -> Result<Admission, Fault> {
+    pub(crate) async fn admit(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+        streams: bool,
+    ) -> Result<Admission, Fault> {
         let mut admission = Admission {
             upstream: self.clone(),
             begun: None,

@@ -41,7 +41,11 @@ impl Lease {
     ///
     /// # Errors
     /// `ConnectTimeout`, `UpstreamUnreachable`, `UpstreamTls`, `UpstreamOverloaded`; all unsent.
-    pub(crate) async fn take(attempt: &Attempt, fresh: bool, client: Option<&Client>) -> Result<Lease, Fault> {
+    pub(crate) async fn take(
+        attempt: &Attempt,
+        fresh: bool,
+        client: Option<&Client>,
+    ) -> Result<Lease, Fault> {
         let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
         let http2 = upstream.config.protocol == UpstreamProtocol::Http2;
         let lease = |connection, reused, waited| Lease {
@@ -236,7 +240,9 @@ pub(crate) async fn permit(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>) -
     match tokio::time::timeout(upstream.config.pending_timeout, &mut place.grant).await {
         Ok(Ok(Grant::Permit(permit))) => Ok(permit),
         // Nothing is reserved for a waiter of such an upstream, because it has no idle connections.
-        Ok(Ok(Grant::Reserved) | Err(_)) | Err(_) => Err(overloaded(upstream, "no connection became free in time")),
+        Ok(Ok(Grant::Reserved) | Err(_)) | Err(_) => {
+            Err(overloaded(upstream, "no connection became free in time"))
+        }
     }
 }
 

@@ -82,10 +82,7 @@ impl Files {
             context.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
             context.update(part.unwrap_or_default());
         }
-        context.update(&[
-            u8::from(settings.insecure_skip_verify),
-            protocol as u8,
-        ]);
+        context.update(&[u8::from(settings.insecure_skip_verify), protocol as u8]);
         context.update(settings.server_name.as_deref().unwrap_or_default().as_bytes());
         context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
     }

@@ -161,7 +161,8 @@ fn what_could_be_read_in_two_ways_is_refused() {
 fn malformed_hellos_are_refused() {
     let good = records(&handshake(&[names(&[b"a.example"]), alpn(&[b"h2"])].concat()), MOST_IN_RECORD);
     assert!(whole(&good).is_ok());
-    for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"\x80\x2E\x01\x00\x02", b"\0\0\0\x08\x04\xD2\x16\x2F", b"\x15"] {
+    for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"\x80\x2E\x01\x00\x02", b"\0\0\0\x08\x04\xD2\x16\x2F", b"\x15"]
+    {
         assert_eq!(whole(bytes), Err(Malformed::NotTls), "{bytes:?}");
     }
     assert_eq!(whole(b"\x16\x02"), Err(Malformed::NotTls));

@@ -31,8 +31,8 @@ fn headers_of_version_1_are_read() {
     for (line, expected) in cases {
         let bytes = format!("{line}GET / HTTP/1.1\r\n");
         let (header, length) = read(bytes.as_bytes()).expect("valid").expect("complete");
-        let expected = expected
-            .map(|(from, to)| Addresses { source: address(from), destination: address(to) });
+        let expected =
+            expected.map(|(from, to)| Addresses { source: address(from), destination: address(to) });
         assert_eq!((header.addresses, length), (expected, line.len()), "{line}");
     }
 }
@@ -79,7 +79,8 @@ fn what_is_no_header_is_refused_at_the_first_byte_that_differs() {
 
 #[test]
 fn headers_of_version_2_are_read() {
-    let ends = Some(Addresses { source: address("192.0.2.1:56789"), destination: address("198.51.100.7:443") });
+    let ends =
+        Some(Addresses { source: address("192.0.2.1:56789"), destination: address("198.51.100.7:443") });
     let mut ipv6 = [0; 36];
     (ipv6[0], ipv6[15], ipv6[31], ipv6[33], ipv6[35]) = (0x20, 1, 2, 80, 81);
     let six = Some(Addresses { source: address("[2000::1]:80"), destination: address("[::2]:81") });
@@ -148,7 +149,10 @@ fn client() -> Client {
     tlv::push(&mut received, Kind(0xEA), b"vpce");
     tlv::push(&mut received, Kind::AUTHORITY, b"claimed.example");
     Client {
-        addresses: Some(Addresses { source: address("192.0.2.1:56789"), destination: address("198.51.100.7:443") }),
+        addresses: Some(Addresses {
+            source: address("192.0.2.1:56789"),
+            destination: address("198.51.100.7:443"),
+        }),
         authority: Some("db.example".into()),
         alpn: Some(b"postgresql"[..].into()),
         tls: Some(TlsFacts { version: "TLSv1.3", certificate: false }),

@@ -276,7 +276,8 @@ fn check_protocol(protocol: &Protocol, proxy: Option<ProxyVersion>, at: &str, sc
     }
     if matches!(protocol, Protocol::Http2) && proxy.is_some() {
         let hint = "leave it out, or use `protocol = \"http1\"`".to_owned();
-        let message = "connections of HTTP/2 are shared by clients, so that they cannot begin with the address of one";
+        let message =
+            "connections of HTTP/2 are shared by clients, so that they cannot begin with the address of one";
         scope.report_key(&child(at, "proxy_protocol"), message, Some(hint));
     }
 }

@@ -259,8 +259,7 @@ mod tests {
     #[test]
     fn a_session_ends_when_it_is_idle_or_too_old() {
         testing::run(async {
-            let (mut client, mut upstream, carrying) =
-                session(64, Some(Duration::from_millis(120)), None);
+            let (mut client, mut upstream, carrying) = session(64, Some(Duration::from_millis(120)), None);
             let begun = Instant::now();
             for _ in 0..4 {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -269,11 +268,8 @@ mod tests {
             }
             assert!(matches!(carrying.await.expect("a task").0, End::Idle));
             assert!(begun.elapsed() >= Duration::from_millis(320));
-            let (mut client, _upstream, carrying) = session(
-                64,
-                Some(Duration::from_secs(60)),
-                Some(Duration::from_millis(50)),
-            );
+            let (mut client, _upstream, carrying) =
+                session(64, Some(Duration::from_secs(60)), Some(Duration::from_millis(50)));
             client.write_all(b"x").await.expect("room");
             assert!(matches!(carrying.await.expect("a task").0, End::TimedOut));
         });

@@ -38,7 +38,8 @@ pub(crate) async fn read(incoming: &Incoming, stream: &mut Tcp) -> Result<Client
             Err(Fault::new(FaultKind::HeaderTimeout).cause(cause))
         }
         Ok(Err(_)) => {
-            Err(Fault::new(FaultKind::ClientGone).cause("the client left before its ClientHello was complete"))
+            Err(Fault::new(FaultKind::ClientGone)
+                .cause("the client left before its ClientHello was complete"))
         }
         Ok(Ok(Err(malformed))) => {
             refuse(stream, malformed.alert()).await;

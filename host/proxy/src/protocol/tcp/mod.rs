@@ -27,7 +27,6 @@ use witgate_wire::socket::Transport;
 use witgate_wire::tcp::Tcp;
 
 use self::carry::{End, carry};
-use crate::listener::bound::DrainPhase;
 use crate::listener::tls::Tls;
 use crate::protocol::connection::Incoming;
 use crate::router::tcp::{TcpRoute, TcpRouter};
@@ -53,7 +52,7 @@ async fn until_cut(
 ) -> Result<(), Fault> {
     tokio::select! {
         served = session => served,
-        () = incoming.guard.until(DrainPhase::Cut) => {
+        () = incoming.guard.until_sessions_are_cut() => {
             incoming.guard.count_cut();
             Err(Fault::new(FaultKind::Draining).cause(CUT_BY_DRAIN))
         }
@@ -127,7 +126,9 @@ async fn terminate(
     let mut stream = match shaken {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            return Err(Fault::new(FaultKind::BadClientHello).cause(format!("no TLS with the client: {error}")));
+            return Err(
+                Fault::new(FaultKind::BadClientHello).cause(format!("no TLS with the client: {error}"))
+            );
         }
         Err(_) => {
             let cause = format!("no complete TLS handshake within {limit:?} (`limits.handshake_timeout`)");
