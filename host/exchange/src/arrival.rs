@@ -50,6 +50,9 @@ impl Peer {
 /// The address that is used where there is no peer.
 const NO_PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
+/// Tells whether TLS of a connection is for a host.
+pub type HostCheck = Box<dyn Fn(&str) -> bool>;
+
 /// A way by which requests come in.
 pub struct Ingress {
     /// What brings the requests.
@@ -63,7 +66,7 @@ pub struct Ingress {
     /// The scheme: `https` over TLS.
     pub scheme: Scheme,
     /// Whether TLS with the peer is for this host, in lower case and without port; `None`: for every host.
-    pub serves_host: Option<Box<dyn Fn(&str) -> bool>>,
+    pub serves_host: Option<HostCheck>,
     /// The verified client certificate.
     pub certificate: Option<Arc<ClientCertificate>>,
     /// The limits of the listener.

@@ -10,7 +10,7 @@ use witgate_exchange::fault::FaultKind;
 
 use crate::Telemetry;
 use crate::metrics::{NONE, Series};
-use crate::session::{SessionSeries, labels as labels_of_session};
+use crate::session::labels as labels_of_session;
 
 /// The label values of the classes of [`Series`].
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -110,10 +110,10 @@ fn sessions(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Resu
     let table = telemetry.metrics.sessions.load();
     let names = telemetry.metrics.names.load();
     let all = || {
-        let is_shown = |(key, series): &(&Box<str>, &Arc<SessionSeries>)| {
-            names.as_ref().is_none_or(|names| names.has_sessions(key, series))
-        };
-        table.iter().filter(is_shown).map(|(key, series)| (labels_of_session(key), series))
+        let shown = table
+            .iter()
+            .filter(|(key, series)| names.as_ref().is_none_or(|names| names.has_sessions(key, series)));
+        shown.map(|(key, series)| (labels_of_session(key), series))
     };
     let help = "Connections of TCP routes that are open";
     let mut family = Family::gauges(encoder, "witgate_tcp_sessions_open", help)?;

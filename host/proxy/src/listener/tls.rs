@@ -16,6 +16,7 @@ use rustls::{ServerConfig, version};
 use tokio_rustls::TlsAcceptor;
 use witgate_config::Problem;
 use witgate_config::model::{CertificateFiles, Listener, ListenerProtocol, ListenerTls};
+use witgate_exchange::arrival::HostCheck;
 use witgate_wire::pem::{self, Unusable};
 
 use super::certificate;
@@ -57,7 +58,7 @@ impl Tls {
     }
 
     /// Which hosts a connection with this server name is for; `None`: for every host, because there is one certificate.
-    pub(crate) fn hosts_of(&self, server_name: &str) -> Option<Box<dyn Fn(&str) -> bool>> {
+    pub(crate) fn hosts_of(&self, server_name: &str) -> Option<HostCheck> {
         if self.names.certificates.len() == 1 {
             return None;
         }

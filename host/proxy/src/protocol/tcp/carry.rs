@@ -213,12 +213,15 @@ mod tests {
 
     use super::*;
 
+    /// A session in progress: how it ends, and what came from the client and from the endpoint.
+    type Carrying = tokio::task::JoinHandle<(End, (u64, u64))>;
+
     /// A session between two pipes that hold this many bytes, and its two ends.
     fn session(
         room: usize,
         idle: Option<Duration>,
         deadline: Option<Duration>,
-    ) -> (DuplexStream, DuplexStream, tokio::task::JoinHandle<(End, (u64, u64))>) {
+    ) -> (DuplexStream, DuplexStream, Carrying) {
         let (client, mut near) = duplex(room);
         let (upstream, mut far) = duplex(room);
         let carrying = tokio::task::spawn_local(async move {
