@@ -5,6 +5,7 @@
 //! one down instead of filling memory.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -87,6 +88,9 @@ impl Direction {
             let mut room = ReadBuf::new(&mut *buffer);
             match Pin::new(&mut *source).poll_read(context, &mut room) {
                 Poll::Ready(Ok(())) => {}
+                // TLS that ends without `close_notify`. Many peers do so, and a reset could cost what the other side has not
+                // received yet.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Source)),
                 Poll::Pending => {
                     if self.dirty {
