@@ -72,7 +72,7 @@ fn upstream(name: &str, service: &Service) -> String {
 }
 
 const LISTENER: &str = "[telemetry]\naccess_log = \"access.log\"\n\
-    [[listeners]]\nname = \"db\"\nprotocol = \"tcp\"\naddress = \"127.0.0.1:0\"\nlimits = { handshake_timeout = \"500ms\" }\n";
+    [[listeners]]\nname = \"db\"\nprotocol = \"tcp\"\naddress = \"127.0.0.1:0\"\nlimits = { handshake_timeout = \"30s\" }\n";
 
 #[tokio::test]
 async fn connections_go_by_server_name_and_protocol_and_their_tls_is_left_alone() {
@@ -174,7 +174,10 @@ async fn a_hello_that_cannot_be_routed_gets_an_alert() {
     }
     line(&gateway, |line| line["fault"] == "bad-client-hello" && line["cause"].is_string()).await;
     // An upstream that refuses: the client is told by an alert, too.
+    let address = service.address;
     drop(service);
+    witgate_tests::eventually("the service is gone", async || TcpStream::connect(address).await.is_err())
+        .await;
     let mut client = connect(&gateway, "db").await;
     client.write_all(&hello(b"one.test", 0)).await.expect("room");
     assert_eq!(rest(&mut client).await.0, [21, 3, 3, 0, 2, 2, 80]);
@@ -183,7 +186,8 @@ async fn a_hello_that_cannot_be_routed_gets_an_alert() {
 #[tokio::test]
 async fn a_slow_hello_is_given_up() {
     let service = Service::telling().await;
-    let text = [LISTENER.to_owned(), route("one", "sni = \"one.test\""), upstream("one", &service)];
+    let text =
+        [LISTENER.replace("30s", "500ms"), route("one", "sni = \"one.test\""), upstream("one", &service)];
     let gateway = Gateway::start(Scratch::new(), &text.concat()).await;
     let (bytes, begun) = (hello(b"one.test", 0), Instant::now());
     for sent in [0, 1, 5, bytes.len() - 1] {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use witgate_tests::{Gateway, RedisServer, Scratch, eventually, free_port, missing};
 
 use super::config;
@@ -71,7 +72,8 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        // A fast shutdown, which also ends the processes that it has started.
+        let _ = kill_process(Pid::from_child(&self.0), Signal::INT);
         let _ = self.0.wait();
     }
 }

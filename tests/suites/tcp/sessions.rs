@@ -113,6 +113,10 @@ async fn an_upstream_has_no_more_sessions_than_connections_are_allowed() {
     expect(&mut two, "welcome").await;
     let mut waiting = connect(&gateway, "db").await;
     eventually("one connection waits", async || {
+        gateway.admin_get("/upstreams").await.text().replace(' ', "").contains("\"pending\":1")
+    })
+    .await;
+    eventually("the next one is refused", async || {
         let mut refused = connect(&gateway, "db").await;
         let read = tokio::time::timeout(Duration::from_millis(200), refused.read(&mut [0])).await;
         matches!(read, Ok(Ok(0)))
@@ -149,7 +153,8 @@ async fn sessions_go_on_through_reloads_and_end_in_the_drain() {
     let mut old = connect(&gateway, "db").await;
     expect(&mut old, "before").await;
     // Other endpoints, and other settings of the listener.
-    let changed = text(&after, "").replace("\nprotocol", "\nlimits = { connections = 50 }\nprotocol");
+    let listener = "protocol = \"tcp\"\naddress";
+    let changed = text(&after, "").replace(listener, &format!("limits = {{ connections = 50 }}\n{listener}"));
     gateway.reconfigure(&Gateway::completed(&changed)).await;
     let mut new = connect(&gateway, "db").await;
     expect(&mut new, "after!").await;
