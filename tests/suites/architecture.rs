@@ -26,7 +26,7 @@ const CRATES: [(&str, &str, &[&str]); 10] = [
 /// the proxy from the last to the first but for what it only holds: a connection knows its listener, a route its filters.
 /// Those of an upstream are steps of one attempt, which hold what the steps before them have made, so they know each other
 /// in both directions.
-const FOLDERS: [(&str, &str, &[&str]); 24] = [
+const FOLDERS: [(&str, &str, &[&str]); 25] = [
     ("proxy", "state", &[]),
     ("proxy", "destination", &["router"]),
     ("proxy", "filters", &[]),
@@ -48,6 +48,7 @@ const FOLDERS: [(&str, &str, &[&str]); 24] = [
     ("upstream", "send", &["connection", "deliver", "observe", "pick", "request", "response"]),
     ("upstream", "deliver", &["endpoint", "observe", "pick", "request", "response", "send", "set"]),
     ("upstream", "admission", &["breaker", "deliver", "observe", "pick", "request", "response", "send"]),
+    ("upstream", "session", &["admission", "balancer", "connection", "observe", "pick", "response"]),
     ("upstream", "fallback", &["admission", "deliver", "request", "response", "send"]),
     ("upstream", "request", &["admission", "balancer", "deliver", "endpoint", "fallback", "send", "set"]),
     ("upstream", "health", &["connection", "endpoint", "observe", "response", "set"]),

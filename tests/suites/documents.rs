@@ -287,6 +287,17 @@ fn the_mesh_example_runs() {
 }
 
 #[test]
+fn the_tcp_example_runs() {
+    let (_root, folder) = example("tcp");
+    let _origins = Origins(&folder);
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let ports = [free(), free()].map(|socket| socket.local_addr().expect("it is bound").port().to_string());
+    let [one, two] = ports.clone();
+    let variables = [("PORTS", ports.join(" ")), ("PORT_1", one), ("PORT_2", two)];
+    follow_in(&folder, "8443", &variables);
+}
+
+#[test]
 fn the_resilient_example_runs() {
     let (_root, folder) = example("resilient");
     let _origins = Origins(&folder);

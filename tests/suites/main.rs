@@ -30,4 +30,5 @@ mod retired;
 mod retries;
 mod starting;
 mod state;
+mod tcp;
 mod tls;

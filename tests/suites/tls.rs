@@ -11,12 +11,12 @@ use tokio_rustls::client::TlsStream;
 use witgate_tests::{Client, Gateway, Origin, Scratch, eventually};
 
 /// A certificate authority for one test.
-struct Authority {
+pub(crate) struct Authority {
     issuer: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut parameters = rcgen::CertificateParams::new(Vec::new()).expect("valid parameters");
         parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = rcgen::KeyPair::generate().expect("a key");
@@ -24,7 +24,7 @@ impl Authority {
     }
 
     /// Writes NAME.crt and NAME.key for these host names.
-    fn issue(&self, scratch: &Scratch, name: &str, hosts: &[&str]) {
+    pub(crate) fn issue(&self, scratch: &Scratch, name: &str, hosts: &[&str]) {
         let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
         let key = rcgen::KeyPair::generate().expect("a key");
         let mut parameters = rcgen::CertificateParams::new(hosts).expect("valid names");
@@ -34,7 +34,7 @@ impl Authority {
         scratch.write(&format!("{name}.crt"), certificate.pem());
     }
 
-    fn roots(&self) -> rustls::RootCertStore {
+    pub(crate) fn roots(&self) -> rustls::RootCertStore {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.issuer.der().clone()).expect("a certificate");
         roots

@@ -10,6 +10,7 @@ mod health;
 mod plugin;
 mod retry;
 mod state;
+mod tcp;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ pub use plugin::{
 };
 pub use retry::{Backoff, Hedge, HedgeAfter, Mirror, Retry, RetryBudget, RetryOn, RouteRetry};
 pub use state::{Secret, State};
+pub use tcp::{ListenerProtocol, OtherSources, ProxyProtocol, ProxyVersion, TcpForward};
 pub use upstream::{
     Balancer, Endpoint, SameSite, SlowStart, Sticky, Upstream, UpstreamProtocol, UpstreamTls,
 };
@@ -261,6 +263,10 @@ pub struct Listener {
     pub name: String,
     /// Address to listen on.
     pub address: SocketAddr,
+    /// The protocol that clients speak.
+    pub protocol: ListenerProtocol,
+    /// The PROXY header with which connections begin; `None`: they have none.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// TLS; `None`: cleartext.
     pub tls: Option<ListenerTls>,
     /// Whether HTTP/2 is offered: by ALPN over TLS, by prior knowledge in cleartext.
@@ -301,6 +307,8 @@ pub struct ListenerTls {
     pub client_identity: Option<ClientIdentity>,
     /// Whether TLS 1.2 is accepted.
     pub tls12: bool,
+    /// The application protocols of a listener for TCP, which are those of its routes. HTTP listeners have their own.
+    pub alpn: Vec<String>,
 }
 
 /// A certificate chain and its private key, PEM.
@@ -432,6 +440,9 @@ pub enum Action {
         /// query (nothing if there is none), `{host}` for its host without port.
         location: String,
     },
+    /// Forwards connections. Such a route has no other conditions than this has, and no filters; `timeout` is the longest
+    /// time of a session, and `listeners` are all its listeners.
+    Tcp(TcpForward),
     /// Responds by itself.
     Respond {
         /// 200 to 599.

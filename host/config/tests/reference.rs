@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use witgate_config::model::{self, Action, PathMatch, Rewrite, ValueMatch};
+use witgate_config::model::{self, Action, ListenerProtocol, PathMatch, Rewrite, ValueMatch};
 use witgate_config::{Config, load, parse_str, schema};
 
 const REFERENCE: &str = include_str!("reference.toml");
@@ -90,7 +90,10 @@ fn the_gateway_means_what_it_says() {
 #[test]
 fn listeners_take_the_limits_of_the_gateway_where_they_set_none() {
     let (_folder, config) = loaded();
-    let [web, secure] = config.listeners.as_slice() else { panic!("two listeners") };
+    let [web, secure, databases] = config.listeners.as_slice() else { panic!("three listeners") };
+    assert_eq!((web.protocol, databases.protocol), (ListenerProtocol::Http, ListenerProtocol::Tcp));
+    let proxy = secure.proxy_protocol.as_ref().expect("the PROXY protocol");
+    assert_eq!((proxy.trusted.len(), proxy.others), (1, model::OtherSources::Direct));
     assert_eq!((web.limits.body_bytes, web.limits.headers), (0, 50), "its own");
     assert_eq!(web.limits.header_bytes, 16 << 10, "the gateway's");
     assert_eq!((web.half_close, web.drain), (true, model::DrainOrder::Last));
@@ -105,7 +108,19 @@ fn listeners_take_the_limits_of_the_gateway_where_they_set_none() {
 #[test]
 fn routes_mean_what_they_say() {
     let (_folder, config) = loaded();
-    let [users, api, old, ping] = config.routes.as_slice() else { panic!("four routes") };
+    let [users, api, old, ping, database] = config.routes.as_slice() else { panic!("five routes") };
+    let Action::Tcp(forward) = &database.action else { panic!("takes connections") };
+    assert_eq!(forward.sni, ["db.example.com", "*.db.example.com"]);
+    assert_eq!(
+        (forward.alpn.as_slice(), database.timeout),
+        (&["postgresql".to_owned()][..], Some(Duration::from_secs(12 * 3600)))
+    );
+    assert_eq!(database.listeners, ["databases", "secure"]);
+    let upstream = &config.upstreams["database"];
+    assert_eq!(
+        (upstream.proxy_protocol, upstream.idle_timeout),
+        (Some(model::ProxyVersion::V2), Some(Duration::from_secs(3600)))
+    );
     assert_eq!(users.matches.path, Some(PathMatch::Pattern("/users/{id}".to_owned())));
     let conditions: Vec<_> =
         users.matches.headers.iter().map(|field| (field.name.as_str(), &field.value)).collect();

@@ -53,6 +53,9 @@ const NO_PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFI
 /// Why the gateway cuts a connection with requests in progress: the kind of fault, and what the log says.
 pub type Cut = (FaultKind, &'static str);
 
+/// Tells whether TLS of a connection is for a host.
+pub type HostCheck = Box<dyn Fn(&str) -> bool>;
+
 /// A way by which requests come in.
 pub struct Ingress {
     /// What brings the requests.
@@ -61,8 +64,12 @@ pub struct Ingress {
     pub listener: Arc<str>,
     /// The peer; `None` if the requests do not come over a connection.
     pub peer: Option<Peer>,
+    /// The address that the peer has connected to, where an upstream is told of it.
+    pub local: Option<SocketAddr>,
     /// The scheme: `https` over TLS.
     pub scheme: Scheme,
+    /// Whether TLS with the peer is for this host, in lower case and without port; `None`: for every host.
+    pub serves_host: Option<HostCheck>,
     /// The verified client certificate.
     pub certificate: Option<Arc<ClientCertificate>>,
     /// The limits of the listener.
@@ -81,7 +88,9 @@ impl Ingress {
             source,
             listener,
             peer: peer.map(Peer::new),
+            local: None,
             scheme: Scheme::Http,
+            serves_host: None,
             certificate: None,
             limits,
             last_authority: RefCell::new(None),

@@ -125,8 +125,10 @@ impl Scheme {
 pub struct Client {
     /// The client's address; behind trusted proxies the first address that is not trusted.
     pub address: IpAddr,
-    /// Address of the connection's peer.
+    /// The client's end of its connection: the address of the peer, or what the PROXY protocol reports.
     pub peer: SocketAddr,
+    /// The other end of that connection, where an upstream is told of it by the PROXY protocol.
+    pub local: Option<SocketAddr>,
     /// The verified client certificate.
     pub certificate: Option<Arc<ClientCertificate>>,
 }

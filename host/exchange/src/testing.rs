@@ -55,7 +55,12 @@ pub fn head(method: Method, target: &str, headers: &[(&str, &str)]) -> RequestHe
         authority: "a.example".into(),
         scheme: Scheme::Http,
         trailers: None,
-        client: Client { address: CLIENT, peer: SocketAddr::new(CLIENT, 40000), certificate: None },
+        client: Client {
+            address: CLIENT,
+            peer: SocketAddr::new(CLIENT, 40000),
+            certificate: None,
+            local: None,
+        },
         route: None,
         parameters: Vec::new(),
         identity: None,

@@ -41,7 +41,7 @@ fn head(authority: &str, target: &str) -> RequestHead {
         scheme: Scheme::Http,
         headers: HeaderMap::new(),
         trailers: None,
-        client: Client { address, peer: SocketAddr::new(address, 40_000), certificate: None },
+        client: Client { address, peer: SocketAddr::new(address, 40_000), certificate: None, local: None },
         route: None,
         parameters: Vec::new(),
         identity: None,

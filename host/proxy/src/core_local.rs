@@ -15,4 +15,6 @@ thread_local! {
     pub(crate) static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
     /// The buffer in which HTTP/2 frames are gathered. A connection keeps it only while its client does not read.
     pub(crate) static GATHERED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// The buffer through which connections are forwarded.
+    pub(crate) static FORWARDED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }

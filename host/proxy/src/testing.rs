@@ -27,6 +27,8 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
         identity_headers: crate::snapshot::identity_headers(&config),
         config: Arc::new(config),
         routers: Default::default(),
+        tcp: Default::default(),
+        tells_clients: false,
         upstreams,
         counter: Arc::new(MemoryCounter::default()),
         plugins: BTreeMap::new(),

@@ -1,4 +1,4 @@
-//! The access log: one line of JSON for each request.
+//! The access log: one line of JSON for each request, and for each connection that is forwarded as it is.
 //!
 //! Query strings and headers are not written unless a route asks for them by the `access-log` filter, because they
 //! often contain credentials and personal data. The user agent is the one exception.
@@ -20,14 +20,24 @@ use witgate_exchange::record::{PluginCall, Repeat};
 
 use crate::metrics::NONE;
 use crate::queue::Line;
+use crate::session::{SessionEntry, SessionFields};
 use crate::timestamp;
 
 /// A line of the access log.
-pub(super) struct AccessLine(pub(super) Arc<LogEntry>);
+pub(super) enum AccessLine {
+    /// Of a request.
+    Request(Arc<LogEntry>),
+    /// Of a connection that was forwarded as it is, or that ended before its first request.
+    Session(Box<SessionEntry>),
+}
 
 impl Line for AccessLine {
     fn render(&self, out: &mut Vec<u8>) {
-        serde_json::to_writer(&mut *out, &Fields::of(&self.0)).expect("memory takes everything");
+        let written = match self {
+            AccessLine::Request(entry) => serde_json::to_writer(&mut *out, &Fields::of(entry)),
+            AccessLine::Session(entry) => serde_json::to_writer(&mut *out, &SessionFields::of(entry)),
+        };
+        written.expect("memory takes everything");
         out.push(b'\n');
     }
 }
@@ -234,6 +244,6 @@ fn protocol(version: Version) -> &'static str {
 }
 
 /// Milliseconds, rounded to three decimals.
-fn milliseconds(time: Duration) -> f64 {
+pub(super) fn milliseconds(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
 }

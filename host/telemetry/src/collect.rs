@@ -10,6 +10,7 @@ use witgate_exchange::fault::FaultKind;
 
 use crate::Telemetry;
 use crate::metrics::{NONE, Series};
+use crate::session::labels as labels_of_session;
 
 /// The label values of the classes of [`Series`].
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -36,6 +37,7 @@ impl Collector for Own {
         let Some(telemetry) = self.0.upgrade() else { return Ok(()) };
         requests(&telemetry, &mut encoder)?;
         connections(&telemetry, &mut encoder)?;
+        sessions(&telemetry, &mut encoder)?;
         decisions(&telemetry, &mut encoder)?;
         if let Some(in_service) = telemetry.in_service() {
             in_service.encode(&mut encoder)?;
@@ -104,11 +106,46 @@ fn connections(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::R
     Ok(())
 }
 
+fn sessions(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
+    let table = telemetry.metrics.sessions.load();
+    let names = telemetry.metrics.names.load();
+    let all = || {
+        let shown = table
+            .iter()
+            .filter(|(key, series)| names.as_ref().is_none_or(|names| names.has_sessions(key, series)));
+        shown.map(|(key, series)| (labels_of_session(key), series))
+    };
+    let help = "Connections of TCP routes that are open";
+    let mut family = Family::gauges(encoder, "witgate_tcp_sessions_open", help)?;
+    for (labels, series) in all() {
+        family.gauge(&labels, series.open.get())?;
+    }
+    let help = "From the accept to the end of a connection of a TCP route";
+    let mut family = Family::histograms(encoder, "witgate_tcp_session_duration_seconds", help)?;
+    for (labels, series) in all() {
+        family.histogram(&labels, series.durations())?;
+    }
+    let help = "Bytes that clients have sent over connections of TCP routes that have ended";
+    let mut family = Family::counters(encoder, "witgate_tcp_received_bytes", help)?;
+    for (labels, series) in all() {
+        family.counter(&labels, series.received.get())?;
+    }
+    let help = "Bytes that were sent to clients over connections of TCP routes that have ended";
+    let mut family = Family::counters(encoder, "witgate_tcp_sent_bytes", help)?;
+    for (labels, series) in all() {
+        family.counter(&labels, series.sent.get())?;
+    }
+    Ok(())
+}
+
 fn decisions(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Result {
-    let mut family =
-        Family::counters(encoder, "witgate_faults", "Requests the gateway itself ended, by code")?;
+    let mut family = Family::counters(
+        encoder,
+        "witgate_faults",
+        "Requests and connections the gateway itself ended, by code",
+    )?;
     for kind in FaultKind::ALL {
-        family.counter(&[("code", kind.describe().code)], telemetry.metrics.faults[*kind as usize].get())?;
+        family.counter(&[("code", kind.describe().code)], telemetry.metrics.faults.of(*kind).get())?;
     }
     let names = telemetry.metrics.names.load();
     let is_shown = |route: &str| names.as_ref().is_none_or(|names| names.has_route(route));

@@ -1,6 +1,8 @@
 //! Metrics, access log and traces. They are written after the last byte of a response, and no request waits for
 //! them.
 //!
+//! A connection that is forwarded as it is has a [`session::SessionGuard`] instead.
+//!
 //! While a request is served, its exchange fills a [`Record`](witgate_exchange::record::Record). When the request ends
 //! ([`request_guard::RequestGuard`]), its core counts it in cells of its own ([`metrics`]) and passes the entry to
 //! the writer of the access log ([`access`]) and to the exporter of spans ([`export`]). Both have a bounded queue
@@ -18,6 +20,7 @@ pub mod names_in_service;
 pub mod queue;
 pub mod request_guard;
 pub mod route_series;
+pub mod session;
 mod span;
 pub mod timestamp;
 
@@ -207,6 +210,15 @@ impl Telemetry {
         Some(TraceContext::from_headers(headers, otlp.sample).exported_by(exporter))
     }
 
+    /// Passes the entry of a session to the access log.
+    pub(crate) fn tell_session(&self, entry: Box<session::SessionEntry>) {
+        if let Some(queue) = &*self.access.load()
+            && !queue.push(AccessLine::Session(entry))
+        {
+            self.access_dropped.increment();
+        }
+    }
+
     /// Passes an entry to the access log and the exporter.
     pub(crate) fn tell(&self, entry: Arc<LogEntry>) {
         let sink = entry.head.trace.as_ref().and_then(TraceContext::exporter);
@@ -215,7 +227,7 @@ impl Telemetry {
         }
         if entry.is_line()
             && let Some(queue) = &*self.access.load()
-            && !queue.push(AccessLine(entry))
+            && !queue.push(AccessLine::Request(entry))
         {
             self.access_dropped.increment();
         }

@@ -15,6 +15,7 @@ use witgate_exchange::per_core::{self, PerCore};
 use witgate_exchange::record::Injected;
 
 use crate::names_in_service::NamesInService;
+use crate::session::{self, SessionSeries};
 
 /// The label value for no route or no upstream.
 pub const NONE: &str = "-";
@@ -191,6 +192,23 @@ pub(super) struct Connections {
     pub(super) accepted: Counter,
 }
 
+/// A counter for each kind of fault.
+#[derive(Debug)]
+pub(super) struct FaultCounters([Counter; FaultKind::ALL.len()]);
+
+impl FaultCounters {
+    /// That of a kind.
+    pub(super) fn of(&self, kind: FaultKind) -> &Counter {
+        &self.0[kind as usize]
+    }
+}
+
+impl Default for FaultCounters {
+    fn default() -> Self {
+        FaultCounters(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
 /// A table that is read without a lock on the request path and grows rarely, behind a lock, up to a limit.
 type Table<V> = ArcSwap<Named<Box<str>, V>>;
 
@@ -232,10 +250,12 @@ pub struct Metrics {
     pub(super) names: ArcSwapOption<NamesInService>,
     pub(super) series: ArcSwap<AllSeries>,
     pub(super) connections: Table<Arc<Connections>>,
+    /// By listener, route and upstream, as [`session::key`](crate::session::key) joins them.
+    pub(super) sessions: Table<Arc<SessionSeries>>,
     pub(super) rate_limits: Table<Arc<[Counter; 2]>>,
     /// Delays and refusals that the filter `fault` injected, by route.
     pub(super) injected: Table<Arc<[Counter; 2]>>,
-    pub(super) faults: [Counter; FaultKind::ALL.len()],
+    pub(super) faults: FaultCounters,
     pub(super) reloads: [Counter; 2],
     growing: Mutex<()>,
     registry: Mutex<Registry>,
@@ -292,8 +312,13 @@ impl Metrics {
         self.reloads[usize::from(succeeded)].increment();
     }
 
+    /// The series of the sessions of a listener, route and upstream.
+    pub(super) fn sessions_of(&self, listener: &str, route: &str, upstream: &str) -> Arc<SessionSeries> {
+        self.entry(&self.sessions, &session::key(listener, route, upstream))
+    }
+
     pub(super) fn fault(&self, kind: FaultKind) {
-        self.faults[kind as usize].increment();
+        self.faults.of(kind).increment();
     }
 
     /// The series of a route, listener and upstream; [`NONE`] stands for no route or upstream.
@@ -333,6 +358,7 @@ impl Metrics {
         for table in [&self.rate_limits, &self.injected] {
             retain(table, |route, _| names.has_route(route));
         }
+        retain(&self.sessions, |key, series| names.has_sessions(key, series));
         retain(&self.connections, |listener, connections| names.has_connections(listener, connections));
         self.names.store(Some(Arc::new(names)));
     }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::metrics::{Connections, NONE, OTHERS, Series};
+use crate::session::{SessionSeries, labels};
 
 /// The names of the configuration in service. Series of other names are not shown, and are removed by the next reload.
 #[derive(Debug, Default)]
@@ -38,6 +39,14 @@ impl NamesInService {
         self.has_listener(&series.listener)
             && self.has_route(&series.route)
             && is_among(&series.upstream, &self.upstreams)
+    }
+
+    /// A series of names that are gone is shown as long as it has open sessions.
+    pub(super) fn has_sessions(&self, key: &str, series: &SessionSeries) -> bool {
+        let [(_, listener), (_, route), (_, upstream)] = labels(key);
+        let in_service =
+            self.has_listener(listener) && self.has_route(route) && is_among(upstream, &self.upstreams);
+        in_service || series.open.get() > 0
     }
 
     /// A listener that is gone is shown as long as connections to it are open.

@@ -10,6 +10,7 @@
 //! | connect | `connection` | takes an idle connection of this core, opens a new one (name, TCP, TLS), or waits in the queue |
 //! | send | `send` | builds the request for the endpoint, sends it, and reads the head of the response |
 //! | respond | `response` | cleans the response head, or turns the failure into a fault; streams the body, and returns the connection to the pool when the body has ended |
+//! | forward a connection | `session` | instead of the steps from request to respond: a connection of a client is forwarded as it is |
 //! | observe | `observe` | passes on what the attempt shows about the endpoint; acts on it; records changes of state |
 //!
 //! Where the endpoints come from is described in [`discovery`]. An upstream may get another [`set`] of endpoints
@@ -40,6 +41,7 @@ mod pick;
 mod request;
 mod response;
 mod send;
+mod session;
 mod set;
 mod status;
 #[cfg(any(test, feature = "testing"))]
@@ -70,6 +72,7 @@ pub use health::state::HealthState;
 pub use keeper::Keeper;
 pub use pick::adjust::{EndpointChange, LARGEST_WEIGHT, adjust};
 pub use request::forward::Forward;
+pub use session::{Connecting, Session};
 pub use status::expose::encode;
 pub use status::{EndpointStatus, EventStatus, LoadStatus, UpstreamStatus, status};
 pub use upstreams::{CurrentUpstreams, Upstreams};

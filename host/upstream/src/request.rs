@@ -24,6 +24,7 @@ use witgate_exchange::head;
 use witgate_exchange::informational::Informational;
 use witgate_exchange::replay::memory::BodyMemory;
 use witgate_exchange::trace::{REQUEST_ID, SpanId, TraceContext};
+use witgate_wire::proxy_protocol::Client;
 
 use super::Upstream;
 use super::deliver::Rules;
@@ -63,6 +64,8 @@ pub(crate) struct UpstreamRequest<'a> {
     pub(crate) informational: Option<&'a Informational>,
     /// The count to which bytes of a kept body are added.
     pub(crate) body_memory: &'a Arc<BodyMemory>,
+    /// The client's connection, if the endpoint is told of it by the PROXY protocol.
+    pub(crate) client: Option<Client>,
 }
 
 /// The longest time of one attempt, and the name of the setting that it comes from.
@@ -101,6 +104,7 @@ impl<'a> UpstreamRequest<'a> {
             affinity: other.affinity(&self.caller),
             rules: self.rules.of(&other.config.retry),
             allowance: self.allowance.map(|allowance| Allowance { header, ..allowance }),
+            client: self.client.clone(),
             ..*self
         }
     }

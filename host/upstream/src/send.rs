@@ -101,7 +101,7 @@ pub(crate) async fn send(
     let Supplied { mut body, anew } = supplied;
     let mut stale = 0;
     loop {
-        let (mut lease, sending) = connection(attempt, stale >= STALE, body).await?;
+        let (mut lease, sending) = connection(attempt, stale >= STALE, body, order).await?;
         let upload = Upload::new(sending);
         let progress = upload.progress();
         let (reused, waited) = (lease.reused, lease.waited);
@@ -279,10 +279,15 @@ impl<'a> Begun<'a> {
 }
 
 /// A connection for a request with this body, of which nothing has been sent yet.
-async fn connection(attempt: &Attempt, fresh: bool, body: Body) -> Result<(Lease, Body), Failure> {
+async fn connection(
+    attempt: &Attempt,
+    fresh: bool,
+    body: Body,
+    order: &UpstreamRequest<'_>,
+) -> Result<(Lease, Body), Failure> {
     tokio::select! {
         biased;
-        taken = Lease::take(attempt, fresh) => match taken {
+        taken = Lease::take(attempt, fresh, order.client.as_ref()) => match taken {
             Ok(lease) => Ok((lease, body)),
             Err(fault) => Err(Failure::unsent(fault, body)),
         },

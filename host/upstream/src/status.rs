@@ -196,7 +196,7 @@ impl Upstream {
             idle: match self.config.protocol {
                 UpstreamProtocol::Http1 => connections.saturating_sub(active),
                 UpstreamProtocol::Http2 if active == 0 => connections,
-                UpstreamProtocol::Http2 => 0,
+                UpstreamProtocol::Http2 | UpstreamProtocol::Tcp => 0,
             },
             breaker: endpoint.breaker.state(),
             health: endpoint.health.state(),

@@ -9,6 +9,7 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, BytesMut};
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -16,24 +17,36 @@ use tokio::net::TcpStream;
 
 /// A TCP stream of the runtime.
 #[derive(Debug)]
-pub struct Tcp(TcpStream);
+pub struct Tcp {
+    stream: TcpStream,
+    /// Bytes that were received already and are to be read first. Most connections have none.
+    arrived: Option<Box<BytesMut>>,
+}
 
 impl Tcp {
     /// Wraps a stream.
     pub fn new(stream: TcpStream) -> Self {
-        Tcp(stream)
+        Tcp { stream, arrived: None }
+    }
+
+    /// Has these bytes read first, which were received already.
+    pub fn put_back(&mut self, arrived: BytesMut) {
+        self.arrived = (!arrived.is_empty()).then(|| Box::new(arrived));
     }
 
     /// The stream, for its socket options.
     pub fn get_ref(&self) -> &TcpStream {
-        &self.0
+        &self.stream
     }
 
     /// Whether the connection is open and no bytes have arrived. Needs no system call while that is so, and
     /// registers no waker.
     pub fn is_silent(&self) -> bool {
+        if self.arrived.is_some() {
+            return false;
+        }
         let read = self.attempt(Interest::READABLE, 1, || {
-            Ok(rustix::net::recv(&self.0, &mut [0], RecvFlags::empty())?.1)
+            Ok(rustix::net::recv(&self.stream, &mut [0], RecvFlags::empty())?.1)
         });
         read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
@@ -47,7 +60,7 @@ impl Tcp {
         call: impl FnOnce() -> rustix::io::Result<usize>,
     ) -> io::Result<usize> {
         let mut part = None;
-        let whole = self.0.try_io(interest, || match call()? {
+        let whole = self.stream.try_io(interest, || match call()? {
             moved if 0 < moved && moved < room => {
                 part = Some(moved);
                 Err(io::ErrorKind::WouldBlock.into())
@@ -64,7 +77,7 @@ impl Tcp {
         call: impl Fn() -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.poll_write_ready(context))?;
+            ready!(self.stream.poll_write_ready(context))?;
             match self.attempt(Interest::WRITABLE, room, &call) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 sent => return Poll::Ready(sent),
@@ -80,13 +93,23 @@ impl AsyncRead for Tcp {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Some(arrived) = &mut this.arrived {
+            let passed = arrived.len().min(buffer.remaining());
+            buffer.put_slice(&arrived[..passed]);
+            arrived.advance(passed);
+            if arrived.is_empty() {
+                this.arrived = None;
+            }
+            return Poll::Ready(Ok(()));
+        }
         loop {
-            ready!(self.0.poll_read_ready(context))?;
+            ready!(this.stream.poll_read_ready(context))?;
             // SAFETY: the kernel only writes into the buffer and de-initialises nothing.
             let room: &mut [MaybeUninit<u8>] = unsafe { buffer.unfilled_mut() };
             let length = room.len();
-            let receive = || Ok(rustix::net::recv(&self.0, room, RecvFlags::empty())?.1);
-            match self.attempt(Interest::READABLE, length, receive) {
+            let receive = || Ok(rustix::net::recv(&this.stream, room, RecvFlags::empty())?.1);
+            match this.attempt(Interest::READABLE, length, receive) {
                 Ok(read) => {
                     // SAFETY: the kernel has written this many bytes.
                     unsafe { buffer.assume_init(read) };
@@ -102,7 +125,7 @@ impl AsyncRead for Tcp {
 
 impl AsyncWrite for Tcp {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_send(context, bytes.len(), || rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL))
+        self.poll_send(context, bytes.len(), || rustix::net::send(&self.stream, bytes, SendFlags::NOSIGNAL))
     }
 
     fn poll_write_vectored(
@@ -111,7 +134,7 @@ impl AsyncWrite for Tcp {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let room = slices.iter().map(|slice| slice.len()).sum();
-        self.poll_send(context, room, || rustix::io::writev(&self.0, slices))
+        self.poll_send(context, room, || rustix::io::writev(&self.stream, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -123,7 +146,7 @@ impl AsyncWrite for Tcp {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&self.0).shutdown(Shutdown::Write))
+        Poll::Ready(SockRef::from(&self.stream).shutdown(Shutdown::Write))
     }
 }
 
@@ -173,6 +196,22 @@ mod tests {
             let mut came = [0; 8];
             assert_eq!(server.read(&mut came).await.expect("bytes"), 3);
             assert_eq!(&came[..3], b"abc");
+        });
+    }
+
+    #[test]
+    fn bytes_that_are_put_back_are_read_first() {
+        testing::run(async {
+            let (mut client, mut server) = pair().await;
+            server.write_all(b"def").await.expect("room");
+            client.put_back(BytesMut::from(&b"abc"[..]));
+            assert!(!client.is_silent());
+            let mut came = [0; 6];
+            assert_eq!(client.read(&mut came[..2]).await.expect("bytes"), 2);
+            client.read_exact(&mut came[2..]).await.expect("bytes");
+            assert_eq!(&came, b"abcdef");
+            client.put_back(BytesMut::new());
+            assert!(client.is_silent());
         });
     }
 

@@ -17,6 +17,14 @@ does not apply; it is never `null`.
 
 ";
 
+const SESSIONS: &str = "\
+## Connections
+
+A connection that is forwarded as it is ([TCP and TLS passthrough](../tcp.md)), or that the gateway refuses before its first request, has one
+line when it ends. It has the field `bytes_in` but no `method`.
+
+";
+
 #[test]
 fn the_list_of_log_fields_is_current() {
     let schema = witgate_telemetry::access::schema();
@@ -25,6 +33,8 @@ fn the_list_of_log_fields_is_current() {
     text += "## The elements of `plugins`\n\n";
     let calls = schema["$defs"]["CallFields"].clone();
     text += &fields(&calls);
+    text += SESSIONS;
+    text += &fields(&witgate_telemetry::session::schema());
     hold("access-log.md", &(text.trim_end().to_owned() + "\n"));
 }
 

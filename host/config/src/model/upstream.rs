@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::health::{Ejection, Health};
-use super::{Breaker, CertificateFiles, Concurrency, Discover, Fallback, Hedge, Retry};
+use super::{Breaker, CertificateFiles, Concurrency, Discover, Fallback, Hedge, ProxyVersion, Retry};
 
 use crate::scalar::SpiffePattern;
 use crate::settings::Settings;
@@ -29,6 +29,8 @@ pub struct Upstream {
     pub panic_below: f64,
     /// The protocol spoken to the endpoints.
     pub protocol: UpstreamProtocol,
+    /// The version of the PROXY header with which connections begin; `None`: they have none.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// TLS towards the endpoints; `None`: cleartext.
     pub tls: Option<UpstreamTls>,
     /// Time for connecting, including TLS.
@@ -152,6 +154,8 @@ pub enum UpstreamProtocol {
     Http1,
     /// HTTP/2: by ALPN over TLS, by prior knowledge in cleartext.
     Http2,
+    /// Any: the connections of clients are forwarded, one for one.
+    Tcp,
 }
 
 /// TLS towards endpoints.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::filter::{self, Filter};
 use super::limits::Limits;
+use super::proxy_protocol::ProxyProtocol;
 use super::tls::ListenerTls;
 use super::{Scope, Section};
 use crate::model;
@@ -22,7 +23,14 @@ pub(crate) struct Listener {
     name: Option<Text<Name>>,
     /// Where to listen. Without it, `0.0.0.0:8080`, or `0.0.0.0:8443` with TLS. `[::]:8080` accepts IPv6 as well.
     address: Option<Text<ListenAddress>>,
-    /// TLS. Without it the listener speaks cleartext.
+    /// The protocol: `http` (HTTP/1.1 and HTTP/2), or `tcp`, whose connections are forwarded without a look at what is in
+    /// them: see [TCP and TLS passthrough](../tcp.md).
+    #[schemars(with = "Protocol")]
+    protocol: Option<Protocol>,
+    /// The PROXY protocol, by which a proxy in front tells who the client is. Without it, connections begin with what the
+    /// client sends.
+    proxy_protocol: Option<ProxyProtocol>,
+    /// TLS, which ends here. Without it the listener speaks cleartext, or its TCP routes get the TLS of clients as it comes.
     tls: Option<ListenerTls>,
     /// Whether HTTP/2 is offered: by ALPN over TLS, by prior knowledge in cleartext. The default is true.
     http2: Option<bool>,
@@ -45,6 +53,18 @@ pub(crate) struct Listener {
     filters: Vec<Filter>,
 }
 
+/// What clients of a listener speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+enum Protocol {
+    Http,
+    Tcp,
+}
+
+/// The keys of a listener that are about requests.
+const OF_REQUESTS: [&str; 4] = ["http2", "half_close", "plugins", "filters"];
+
 /// When a listener stops accepting in a drain.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -62,9 +82,24 @@ impl Section for Listener {
         let address =
             self.address.map_or_else(|| default_address(self.tls.is_some()), |address| address.value.0);
         let limits = limits(self.limits, &child(at, "limits"), scope);
+        let protocol = match self.protocol {
+            Some(Protocol::Tcp) => model::ListenerProtocol::Tcp,
+            Some(Protocol::Http) | None => model::ListenerProtocol::Http,
+        };
+        if protocol == model::ListenerProtocol::Tcp {
+            for key in OF_REQUESTS {
+                let at = child(at, key);
+                if scope.is_written(&at) {
+                    let message = format!("`{key}` is about requests, but this listener takes connections");
+                    scope.report_key(&at, message, Some("leave it out".to_owned()));
+                }
+            }
+        }
         Some(model::Listener {
             name: self.name.map_or_else(|| address.to_string(), |name| name.value.0),
             address,
+            protocol,
+            proxy_protocol: self.proxy_protocol.map(|proxy| proxy.meant(&child(at, "proxy_protocol"), scope)),
             tls: self.tls.map(|tls| tls.meant(&child(at, "tls"), scope)),
             http2: self.http2.unwrap_or(true),
             half_close: self.half_close,
@@ -100,6 +135,25 @@ pub(crate) fn names(scope: &Scope) -> Vec<String> {
             .map_or_else(|| address.map_or_else(default, |address| address.0.to_string()), str::to_owned)
     });
     names.collect()
+}
+
+/// What the route of a listener has to know of it.
+pub(crate) struct Kind {
+    pub(crate) name: String,
+    /// Whether it takes connections instead of requests.
+    pub(crate) tcp: bool,
+    pub(crate) tls: bool,
+}
+
+/// The kinds of the listeners, valid or not. Without any listener there is the default one, for HTTP.
+pub(crate) fn kinds(scope: &Scope) -> Vec<Kind> {
+    let written = scope.document.value.get("listeners").and_then(Value::as_array);
+    let kinds = names(scope).into_iter().zip(written.into_iter().flatten()).map(|(name, listener)| Kind {
+        name,
+        tcp: listener.get("protocol").and_then(Value::as_str) == Some("tcp"),
+        tls: listener.get("tls").is_some(),
+    });
+    kinds.collect()
 }
 
 fn default_address(tls: bool) -> SocketAddr {

@@ -11,7 +11,7 @@ use super::mirror::Mirror;
 use super::one_or_many::{OneOrMany, either};
 use super::retry::RouteRetry;
 use super::route_action::{self, Redirect, Respond, StripPrefix};
-use super::{Scope, Section};
+use super::{Scope, Section, tcp};
 use crate::model;
 use crate::pointer::child;
 use crate::scalar::{
@@ -20,6 +20,10 @@ use crate::scalar::{
 
 /// What is done with which requests. All conditions that are set must hold; of several routes that match, the most
 /// specific one is taken. One of `upstream`, `upstreams`, `redirect` and `respond` says what is done.
+///
+/// A route with `sni` or `alpn`, or of listeners with `protocol = "tcp"`, takes connections instead: see
+/// [TCP and TLS passthrough](../tcp.md). It has no other keys than `name`, `listeners`, `sni`, `alpn`, `upstream`,
+/// `upstreams` and `timeout`.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Route {
@@ -28,6 +32,12 @@ pub(crate) struct Route {
     name: Option<String>,
     /// Names of the listeners this route belongs to. Without it, all.
     listeners: Option<OneOrMany<String>>,
+    /// The server name (SNI) of a connection: exact (`"db.example.com"`), or with `*` for its first label. Without it, any or
+    /// none. The TLS of the client is passed through to the upstream, except on a listener for TCP that has `tls`.
+    sni: Option<OneOrMany<Text<HostPattern>>>,
+    /// The application protocol (ALPN) of a connection, of which the client offers several: one or a list, of which it must
+    /// offer one. Without it, any or none.
+    alpn: Option<OneOrMany<String>>,
     /// The host: exact (`"api.example.com"`), or with `*` for its first label (`"*.example.com"`). Without it, any.
     host: Option<OneOrMany<Text<HostPattern>>>,
     /// Several hosts.
@@ -81,7 +91,7 @@ pub(crate) struct Route {
     /// Whether refusals by `allow` and `deny` only go to the access log while the requests
     /// pass: for trying out a rule.
     dry_run: bool,
-    /// Time for the whole request, until the end of the response, or `"off"`. The default is `"off"`: streams and
+    /// Time for the whole request, until the end of the response, or for the whole connection, or `"off"`. The default is `"off"`: streams and
     /// downloads may take long, and the timeouts of the upstream end requests that make no progress.
     timeout: Option<Text<DurationOrOff>>,
     /// Bytes of a request body (of gRPC: of each message), in place of the listener's limit. 0 means unlimited.
@@ -110,6 +120,9 @@ impl Section for Route {
     fn meant(mut self, at: &str, scope: &mut Scope) -> Option<model::Route> {
         scope.check_bindings(&child(at, "plugins"), &self.plugins);
         let listeners = self.listeners(at, scope);
+        if let Some(listeners) = tcp::listeners(&listeners, at, scope) {
+            return self.of_connections(listeners, at, scope);
+        }
         let action = route_action::meant(
             route_action::Keys {
                 upstream: self.upstream.take(),
@@ -129,15 +142,8 @@ impl Section for Route {
         );
         let (plugins, filters) =
             (std::mem::take(&mut self.plugins), filter::all(&self.filters, &child(at, "filters"), scope));
-        let (name, auth) = (self.name.take(), self.auth);
-        if name.as_ref().is_some_and(|name: &String| name.chars().any(char::is_control)) {
-            scope.report(&child(at, "name"), "a name has no control characters", None);
-        }
-        let timeout = self
-            .timeout
-            .take()
-            .and_then(|timeout| timeout.value.0)
-            .map(|timeout| scope.check_positive(at, "timeout", timeout));
+        let (name, auth) = (self.name(at, scope), self.auth);
+        let timeout = self.timeout(at, scope);
         let merge_slashes = self.merge_slashes.unwrap_or(true);
         let callers = self.callers(at, scope);
         let body_bytes = self.body_limit.take().map(|limit| limit.value.0);
@@ -176,6 +182,43 @@ impl Route {
             scope.report_key(&child(at, "dry_run"), "`dry_run` has nothing to try out", hint);
         }
         callers
+    }
+
+    fn name(&mut self, at: &str, scope: &mut Scope) -> Option<String> {
+        if self.name.as_ref().is_some_and(|name| name.chars().any(char::is_control)) {
+            scope.report(&child(at, "name"), "a name has no control characters", None);
+        }
+        self.name.take()
+    }
+
+    fn timeout(&mut self, at: &str, scope: &mut Scope) -> Option<std::time::Duration> {
+        let timeout = self.timeout.take().and_then(|timeout| timeout.value.0);
+        timeout.map(|timeout| scope.check_positive(at, "timeout", timeout))
+    }
+
+    /// A route that takes connections, of these listeners.
+    fn of_connections(mut self, listeners: Vec<String>, at: &str, scope: &mut Scope) -> Option<model::Route> {
+        let (name, timeout) = (self.name(at, scope), self.timeout(at, scope));
+        let keys =
+            tcp::Keys { sni: self.sni, alpn: self.alpn, upstream: self.upstream, upstreams: self.upstreams };
+        let action = tcp::meant(keys, at, scope)?;
+        let derived = match &action {
+            model::Action::Tcp(forward) => tcp::derived_name(forward),
+            _ => return None,
+        };
+        Some(model::Route {
+            name: name.unwrap_or(derived),
+            matches: model::RouteMatch::default(),
+            action,
+            listeners,
+            plugins: Vec::new(),
+            filters: Vec::new(),
+            auth: model::Auth::Optional,
+            callers: model::Callers::default(),
+            timeout,
+            body_bytes: None,
+            merge_slashes: true,
+        })
     }
 
     fn listeners(&mut self, at: &str, scope: &mut Scope) -> Vec<String> {

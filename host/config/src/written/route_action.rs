@@ -99,7 +99,7 @@ pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model
             scope.report_key(&at, format!("`{key}` needs an upstream to forward to"), None);
         }
     }
-    let upstreams = forward_to(keys.upstream.take(), keys.upstreams.take(), at, scope);
+    let upstreams = forward_to(keys.upstream.take(), keys.upstreams.take(), at, scope, false);
     if !upstreams.is_empty() || forwards {
         let preserve_host = keys.preserve_host.unwrap_or(true);
         return Some(model::Action::Forward(model::Forward {
@@ -125,14 +125,16 @@ pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model
 /// The largest weight. Sums of weights cannot overflow.
 const MOST_WEIGHT: u32 = 1_000_000;
 
-fn forward_to(
+/// The upstreams with their weights. `tcp`: whether connections are sent to them, instead of requests.
+pub(crate) fn forward_to(
     one: Option<String>,
     several: Option<BTreeMap<String, u32>>,
     at: &str,
     scope: &mut Scope,
+    tcp: bool,
 ) -> Vec<(String, u32)> {
     if let Some(name) = one {
-        scope.check_upstream(&child(at, "upstream"), &name);
+        scope.check_upstream_for(&child(at, "upstream"), &name, tcp);
         return vec![(name, 1)];
     }
     let Some(several) = several else {
@@ -141,7 +143,7 @@ fn forward_to(
     let at = child(at, "upstreams");
     for (name, weight) in &several {
         let at = child(&at, name);
-        scope.check_upstream(&at, name);
+        scope.check_upstream_for(&at, name, tcp);
         if *weight > MOST_WEIGHT {
             scope.report(&at, format!("expected a weight from 0 to {MOST_WEIGHT}"), None);
         }

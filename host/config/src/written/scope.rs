@@ -123,8 +123,27 @@ impl<'d> Scope<'d> {
             .map(|(name, _)| name.as_str())
     }
 
-    /// Checks that an upstream of this name is declared.
+    /// Whether a mistake is known already.
+    pub(crate) fn has_findings(&self) -> bool {
+        !self.broken.is_empty() || !self.problems.is_empty()
+    }
+
+    /// Checks that an upstream of this name is declared and takes requests.
     pub(crate) fn check_upstream(&mut self, at: &str, name: &str) {
+        self.check_upstream_for(at, name, false);
+    }
+
+    /// Checks that an upstream of this name is declared, and that it takes connections (`tcp`) or requests.
+    pub(crate) fn check_upstream_for(&mut self, at: &str, name: &str, tcp: bool) {
+        let protocol = child(&child("/upstreams", name), "protocol");
+        let is_tcp = self.document.get(&protocol).and_then(Value::as_str) == Some("tcp");
+        if tcp != is_tcp && self.document.get(&child("/upstreams", name)).is_some() {
+            let (what, hint) = match tcp {
+                true => ("connections", "give the upstream `protocol = \"tcp\"`"),
+                false => ("requests", "`protocol = \"tcp\"` is for upstreams of connections: leave it out"),
+            };
+            self.report(at, format!("upstream `{name}` does not take {what}"), Some(hint.to_owned()));
+        }
         let known: Vec<&str> = self.names("upstreams").collect();
         // If the table itself is broken, for example a list, that is already reported.
         if self.broken.iter().any(|broken| broken == "/upstreams") {

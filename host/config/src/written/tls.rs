@@ -129,6 +129,7 @@ impl ListenerTls {
                 ClientIdentity::Spiffe(domain) => model::ClientIdentity::Spiffe(domain.value.0),
             }),
             tls12: self.tls12.unwrap_or(true),
+            alpn: Vec::new(),
         }
     }
 }

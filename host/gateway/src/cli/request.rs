@@ -37,7 +37,7 @@ pub(super) fn head(
         authority: Arc::from(authority.to_ascii_lowercase()),
         scheme: Scheme::Http,
         trailers: None,
-        client: Client { address, peer: SocketAddr::new(address, 0), certificate: None },
+        client: Client { address, peer: SocketAddr::new(address, 0), certificate: None, local: None },
         route: None,
         parameters: Vec::new(),
         identity: None,

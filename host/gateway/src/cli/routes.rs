@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 use witgate_config::Config;
-use witgate_config::model::{Action, PathMatch, Route};
+use witgate_config::model::{Action, Listener, ListenerProtocol, PathMatch, Route};
 
 use super::output::{Format, print, table};
 use super::place::ConfigPlace;
@@ -48,33 +48,49 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
 }
 
 fn row(config: &Config, route: &Route) -> Row {
+    let (tcp, sni) = match &route.action {
+        Action::Tcp(forward) => (true, forward.sni.clone()),
+        _ => (false, Vec::new()),
+    };
     let path = match &route.matches.path {
+        _ if tcp => "-".to_owned(),
         Some(PathMatch::Pattern(pattern)) => pattern.clone(),
         Some(PathMatch::Prefix(prefix)) => format!("{}/*", prefix.trim_end_matches('/')),
         None => "/*".to_owned(),
     };
-    let belongs = |name: &&String| route.listeners.is_empty() || route.listeners.contains(name);
+    let belongs = |listener: &&Listener| match route.listeners.is_empty() {
+        true => tcp == (listener.protocol == ListenerProtocol::Tcp),
+        false => route.listeners.contains(&listener.name),
+    };
     Row {
         name: route.name.clone(),
-        listeners: config.listeners.iter().map(|listener| &listener.name).filter(belongs).cloned().collect(),
-        hosts: route.matches.hosts.clone(),
+        listeners: config.listeners.iter().filter(belongs).map(|listener| listener.name.clone()).collect(),
+        hosts: if tcp { sni } else { route.matches.hosts.clone() },
         path,
         methods: route.matches.methods.clone(),
         to: destination(&route.action),
-        plugins: config.gateway.plugins.iter().chain(&route.plugins).cloned().collect(),
+        plugins: match tcp {
+            true => Vec::new(),
+            false => config.gateway.plugins.iter().chain(&route.plugins).cloned().collect(),
+        },
     }
 }
 
 /// The destination of a route, in a few words.
 pub(super) fn destination(action: &Action) -> String {
     match action {
-        Action::Forward(forward) => match forward.upstreams.as_slice() {
-            [(name, _)] => name.clone(),
-            several => {
-                several.iter().map(|(name, weight)| format!("{name}:{weight}")).collect::<Vec<_>>().join(",")
-            }
-        },
+        Action::Forward(forward) => upstreams(&forward.upstreams),
         Action::Redirect { status, location } => format!("{status} {location}"),
         Action::Respond { status, .. } => status.to_string(),
+        Action::Tcp(forward) => upstreams(&forward.upstreams),
+    }
+}
+
+fn upstreams(weighted: &[(String, u32)]) -> String {
+    match weighted {
+        [(name, _)] => name.clone(),
+        several => {
+            several.iter().map(|(name, weight)| format!("{name}:{weight}")).collect::<Vec<_>>().join(",")
+        }
     }
 }

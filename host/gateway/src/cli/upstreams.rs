@@ -141,6 +141,7 @@ fn row(name: &str, upstream: &Upstream) -> Row {
         protocol: match upstream.protocol {
             UpstreamProtocol::Http1 => "http/1.1",
             UpstreamProtocol::Http2 => "h2",
+            UpstreamProtocol::Tcp => "tcp",
         },
         tls: upstream.tls.is_some(),
         balancer: upstream.balancer.kind.clone(),

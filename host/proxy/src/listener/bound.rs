@@ -84,6 +84,8 @@ impl Generation {
         };
         same_tls
             && self.config.name == other.name
+            && self.config.protocol == other.protocol
+            && self.config.proxy_protocol == other.proxy_protocol
             && self.config.tls == other.tls
             && self.config.http2 == other.http2
             && self.config.half_close == other.half_close
@@ -98,6 +100,9 @@ pub struct BoundListener {
     /// The address it is bound to.
     pub address: SocketAddr,
     generation: ArcSwap<Generation>,
+    /// What connections follow that are forwarded as they are. New settings of the listener are for new connections, so its
+    /// phase moves only when the listener is closed.
+    sessions: Arc<Generation>,
     closed: watch::Sender<bool>,
     /// Cores that still hold a listening socket.
     pub(crate) listening: AtomicUsize,
@@ -122,6 +127,7 @@ impl BoundListener {
         Arc::new(BoundListener {
             configured,
             address,
+            sessions: Generation::new(generation.config.clone(), None),
             generation: ArcSwap::new(generation),
             closed,
             listening: AtomicUsize::new(0),
@@ -137,6 +143,11 @@ impl BoundListener {
     /// The settings for new connections.
     pub fn generation(&self) -> Arc<Generation> {
         self.generation.load_full()
+    }
+
+    /// What connections follow that are forwarded as they are.
+    pub(crate) fn sessions(&self) -> &Arc<Generation> {
+        &self.sessions
     }
 
     /// Takes over new settings. Returns the previous generation if its connections must drain.
@@ -233,6 +244,11 @@ impl ConnectionPermit {
             (true, false) => drop(self.bound.idle.fetch_sub(1, Ordering::AcqRel)),
             _ => {}
         }
+    }
+
+    /// What connections of its listener follow that are forwarded as they are.
+    pub(crate) fn sessions(&self) -> &Generation {
+        &self.bound.sessions
     }
 
     /// Moves the count to the core that took the connection over.

@@ -217,6 +217,7 @@ impl DataPlane {
         for bound in before {
             bound.close();
             self.retire.generation(&bound.generation(), deadline);
+            self.retire.generation(bound.sessions(), deadline);
             listeners.leaving.push(bound);
         }
     }
@@ -258,6 +259,7 @@ impl DataPlane {
         }
         for bound in &listeners {
             bound.generation().advance(DrainPhase::Cut);
+            bound.sessions().advance(DrainPhase::Cut);
         }
         wait_until(Instant::now() + CUT_GRACE, deserted);
         for core in &self.plane.cores {

@@ -15,7 +15,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
 use tokio_rustls::TlsAcceptor;
 use witgate_config::Problem;
-use witgate_config::model::{CertificateFiles, ClientIdentity, Listener, ListenerTls};
+use witgate_config::model::{CertificateFiles, ClientIdentity, Listener, ListenerProtocol, ListenerTls};
+use witgate_exchange::arrival::HostCheck;
 use witgate_wire::pem::{self, Unusable};
 
 use super::certificate;
@@ -25,6 +26,7 @@ use super::workload::WorkloadVerifier;
 pub(crate) struct Tls {
     /// Does the handshakes.
     pub(crate) acceptor: TlsAcceptor,
+    names: Arc<Names>,
     /// What of a client certificate identifies the caller.
     pub(crate) client_identity: Option<ClientIdentity>,
     /// SHA-256 of every file that was read, and of what of a client certificate identifies the caller.
@@ -45,26 +47,41 @@ impl Tls {
         let key = format!("listeners[{index}].tls");
         let mut files = Files { key: &key, digest: Context::new(&SHA256) };
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let names = names(tls, &mut files, &provider)?;
+        let names = Arc::new(names(tls, &mut files, &provider)?);
         let verifier = verifier(tls, &mut files, &provider)?;
         let versions: &[_] = if tls.tls12 { &[&version::TLS13, &version::TLS12] } else { &[&version::TLS13] };
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .map_err(|error| problem(&key, format!("TLS cannot be set up: {error}")))?
             .with_client_cert_verifier(verifier)
-            .with_cert_resolver(Arc::new(names));
-        let config = finish(config, listener.http2, &key)?;
+            .with_cert_resolver(names.clone());
+        let config = finish(config, listener, tls, &key)?;
         files.digest.update(format!("{:?}", tls.client_identity).as_bytes());
         let digest = files.digest.finish().as_ref().try_into().expect("SHA-256 has 32 bytes");
         let client_identity = tls.client_identity.clone();
-        Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(config)), client_identity, digest })
+        Ok(Tls { acceptor: TlsAcceptor::from(Arc::new(config)), names, client_identity, digest })
+    }
+
+    /// Which hosts a connection with this server name is for; `None`: for every host, because there is one certificate.
+    pub(crate) fn hosts_of(&self, server_name: &str) -> Option<HostCheck> {
+        if self.names.certificates.len() == 1 {
+            return None;
+        }
+        let (names, server_name) = (self.names.clone(), server_name.to_ascii_lowercase());
+        Some(Box::new(move |host| host == server_name || names.serves(&server_name, host)))
     }
 }
 
-fn finish(mut config: ServerConfig, http2: bool, key: &str) -> Result<ServerConfig, Problem> {
-    config.alpn_protocols = match http2 {
-        true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-        false => vec![b"http/1.1".to_vec()],
+fn finish(
+    mut config: ServerConfig,
+    listener: &Listener,
+    tls: &ListenerTls,
+    key: &str,
+) -> Result<ServerConfig, Problem> {
+    config.alpn_protocols = match (listener.protocol, listener.http2) {
+        (ListenerProtocol::Tcp, _) => tls.alpn.iter().map(|name| name.as_bytes().to_vec()).collect(),
+        (ListenerProtocol::Http, true) => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        (ListenerProtocol::Http, false) => vec![b"http/1.1".to_vec()],
     };
     // The ticket key is new with every change of TLS files, so that no session outlives the client CA that
     // admitted it.
@@ -94,23 +111,39 @@ fn problem(key: &str, message: String) -> Problem {
 /// Server certificates by DNS name.
 #[derive(Debug)]
 struct Names {
-    exact: HashMap<String, Arc<CertifiedKey>>,
+    /// The positions of the certificates with a name.
+    exact: HashMap<String, Vec<usize>>,
     /// The key is what follows `*.`.
-    wildcard: HashMap<String, Arc<CertifiedKey>>,
-    default: Arc<CertifiedKey>,
+    wildcard: HashMap<String, Vec<usize>>,
+    /// The first is the default.
+    certificates: Vec<Arc<CertifiedKey>>,
+}
+
+impl Names {
+    /// The positions of the certificates for a name, the preferred one first.
+    fn of(&self, name: &str) -> impl Iterator<Item = usize> {
+        let of_parent = name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
+        self.exact.get(name).into_iter().chain(of_parent).flatten().copied()
+    }
+
+    /// Whether a connection with this server name is also for `host`: its certificate has that name, or none has.
+    fn serves(&self, server_name: &str, host: &str) -> bool {
+        let chosen = self.of(server_name).next().unwrap_or_default();
+        self.of(host).next().is_none() || self.of(host).any(|position| position == chosen)
+    }
 }
 
 impl ResolvesServerCert for Names {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let Some(name) = hello.server_name() else { return Some(self.default.clone()) };
-        let name = name.to_ascii_lowercase();
-        let of_parent = || name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
-        Some(self.exact.get(&name).or_else(of_parent).unwrap_or(&self.default).clone())
+        let name = hello.server_name().map(str::to_ascii_lowercase);
+        let position = name.and_then(|name| self.of(&name).next()).unwrap_or_default();
+        self.certificates.get(position).cloned()
     }
 }
 
 fn names(tls: &ListenerTls, files: &mut Files<'_>, provider: &CryptoProvider) -> Result<Names, Problem> {
-    let (mut exact, mut wildcard, mut default) = (HashMap::new(), HashMap::new(), None);
+    let (mut exact, mut wildcard, mut certificates) =
+        (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new(), Vec::new());
     for (index, pair) in tls.certificates.iter().enumerate() {
         // The first pair may stand in the table itself. A key that is not there is reported for the table around it.
         let place = if index == 0 { files.key.to_owned() } else { format!("{}.certificates", files.key) };
@@ -118,14 +151,16 @@ fn names(tls: &ListenerTls, files: &mut Files<'_>, provider: &CryptoProvider) ->
         for name in certificate::dns_names(&certified.cert[0]) {
             // Where two certificates have the same name, the first one is used.
             match name.strip_prefix("*.") {
-                Some(parent) => wildcard.entry(parent.to_owned()).or_insert_with(|| certified.clone()),
-                None => exact.entry(name).or_insert_with(|| certified.clone()),
-            };
+                Some(parent) => wildcard.entry(parent.to_owned()).or_default().push(index),
+                None => exact.entry(name).or_default().push(index),
+            }
         }
-        default.get_or_insert(certified);
+        certificates.push(certified);
     }
-    let default = default.ok_or_else(|| problem(files.key, "TLS without a certificate".to_owned()))?;
-    Ok(Names { exact, wildcard, default })
+    if certificates.is_empty() {
+        return Err(problem(files.key, "TLS without a certificate".to_owned()));
+    }
+    Ok(Names { exact, wildcard, certificates })
 }
 
 fn certified_key(

@@ -17,7 +17,9 @@ use witgate_exchange::arrival::{Ingress, Source};
 use witgate_exchange::head::Scheme;
 use witgate_exchange::turn;
 use witgate_telemetry::metrics::OpenConnection;
+use witgate_telemetry::session::SessionGuard;
 use witgate_wire::preface::{self, Spoken};
+use witgate_wire::proxy_protocol::Tlvs;
 use witgate_wire::socket;
 use witgate_wire::tcp::Tcp;
 
@@ -26,7 +28,7 @@ use crate::listener::bound::{ConnectionPermit, DrainPhase, Generation};
 use crate::listener::certificate;
 use crate::listener::core::{Core, Occupied};
 use crate::listener::tls::Tls;
-use crate::protocol::{http1, http2, lifetime};
+use crate::protocol::{first_bytes, http1, http2, lifetime};
 
 /// One client connection.
 pub struct Connection {
@@ -49,6 +51,36 @@ pub(crate) struct ConnectionGuard {
     held: Rc<ConnectionCounts>,
 }
 
+/// A connection that was accepted, before it is known what it carries.
+pub(crate) struct Incoming {
+    pub(crate) core: Rc<Core>,
+    /// The settings of its listener.
+    pub(crate) generation: Arc<Generation>,
+    pub(crate) guard: ConnectionGuard,
+    /// The other end of the socket.
+    pub(crate) peer: SocketAddr,
+    /// The client: the peer, or what the PROXY protocol reports.
+    pub(crate) client: SocketAddr,
+    /// The address that the client has connected to, as far as the PROXY protocol reports it.
+    pub(crate) local: Option<SocketAddr>,
+    /// The additional fields of the PROXY header.
+    pub(crate) tlvs: Tlvs,
+}
+
+impl Incoming {
+    /// A record of the connection, which is written when it is dropped.
+    pub(crate) fn record(&self) -> SessionGuard {
+        let mut record = SessionGuard::new(&self.core.gateway.telemetry, &self.generation.name, self.peer);
+        record.entry.client = self.client;
+        record
+    }
+
+    /// Waits until the gateway shuts down and `drain_idle` has passed.
+    pub(crate) async fn until_silence_is_over(&self) {
+        lifetime::until_silence(&self.generation, &self.core.gateway).await;
+    }
+}
+
 /// Every counter that counts the connection while it is open.
 struct ConnectionCounts {
     _occupied: Occupied,
@@ -60,6 +92,11 @@ impl ConnectionGuard {
     /// Waits until the connection's listener reaches a phase.
     pub(crate) async fn until(&self, phase: DrainPhase) {
         lifetime::until(&mut self.generation.phase(), phase).await;
+    }
+
+    /// Waits until the time is up that a closed listener gives to connections that are forwarded as they are.
+    pub(crate) async fn until_sessions_are_cut(&self) {
+        lifetime::until(&mut self.held.place.sessions().phase(), DrainPhase::Cut).await;
     }
 
     /// Counts a request or tunnel that was ended because the time of a drain was up.
@@ -106,25 +143,42 @@ pub(crate) fn spawn(
         let stream = Tcp::new(stream);
         let guard =
             ConnectionGuard { generation: generation.clone(), core: core.clone(), held: Rc::new(held) };
-        let ingress =
-            Ingress::new(Source::Tcp, generation.name.clone(), Some(peer), generation.config.limits);
-        let connection = Rc::new(Connection {
-            ingress: Rc::new(ingress),
-            gateway: core.gateway.clone(),
-            half_close: generation.config.half_close,
-            closing: Cell::new(false),
-            guard,
-        });
-        // Boxed: otherwise every idle connection would reserve memory for what few connections need, or only at
-        // their start.
-        match &generation.tls {
-            Some(tls) => {
-                let served = serve_tls(&core, connection, stream, tls, &generation);
-                turn::by_turns(Box::pin(served).as_mut()).await;
-            }
-            None => turn::by_turns(pin!(serve_cleartext(&core, connection, stream, &generation))).await,
+        let tlvs = Tlvs::default();
+        let incoming =
+            Incoming { core: core.clone(), generation, guard, peer, client: peer, local: None, tlvs };
+        if incoming.begins_with_its_protocol() {
+            return serve_http(incoming, stream).await;
+        }
+        if let Some((incoming, stream)) = Box::pin(first_bytes::read(incoming, stream)).await {
+            serve_http(incoming, stream).await;
         }
     });
+}
+
+/// Serves the requests of a connection.
+async fn serve_http(incoming: Incoming, stream: Tcp) {
+    let Incoming { core, generation, guard, client, local, .. } = incoming;
+    let mut ingress =
+        Ingress::new(Source::Tcp, generation.name.clone(), Some(client), generation.config.limits);
+    if core.gateway.snapshot().tells_clients {
+        ingress.local = local.or_else(|| stream.get_ref().local_addr().ok());
+    }
+    let connection = Rc::new(Connection {
+        ingress: Rc::new(ingress),
+        gateway: core.gateway.clone(),
+        half_close: generation.config.half_close,
+        closing: Cell::new(false),
+        guard,
+    });
+    // Boxed: otherwise every idle connection would reserve memory for what few connections need, or only at
+    // their start.
+    match &generation.tls {
+        Some(tls) => {
+            let served = serve_tls(&core, connection, stream, tls, &generation);
+            turn::by_turns(Box::pin(served).as_mut()).await;
+        }
+        None => turn::by_turns(pin!(serve_cleartext(&core, connection, stream, &generation))).await,
+    }
 }
 
 async fn serve_tls(
@@ -150,6 +204,7 @@ async fn serve_tls(
     let ingress = Rc::get_mut(&mut connection).and_then(|connection| Rc::get_mut(&mut connection.ingress));
     let ingress = ingress.expect("nobody else knows the connection yet");
     (ingress.certificate, ingress.scheme) = (certificate, Scheme::Https);
+    ingress.serves_host = session.server_name().and_then(|name| tls.hosts_of(name));
     if session.alpn_protocol() == Some(b"h2") {
         http2::serve(&core.plane, connection, stream, BytesMut::new(), generation).await;
     } else {

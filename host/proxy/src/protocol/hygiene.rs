@@ -13,10 +13,11 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use witgate_config::model::{EncodedSlashes, Limits};
 use witgate_exchange::arrival::{Arrival, Ingress};
+use witgate_exchange::authority::Authority;
 use witgate_exchange::body::Body;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::{Fault, FaultKind};
-use witgate_exchange::head::{Client, RequestHead};
+use witgate_exchange::head::{Client, RequestHead, Scheme, host_of};
 use witgate_exchange::path;
 use witgate_exchange::trace;
 use witgate_exchange::turn;
@@ -111,7 +112,12 @@ impl Refusal {
 
 /// The client of a request that came this way from this address.
 fn client(ingress: &Ingress, address: IpAddr) -> Client {
-    Client { address, peer: ingress.peer_address(), certificate: ingress.certificate.clone() }
+    Client {
+        address,
+        peer: ingress.peer_address(),
+        local: ingress.local,
+        certificate: ingress.certificate.clone(),
+    }
 }
 
 /// Checks and normalises a request head, and takes it out of `request`. `client` is the client's side of a tunnel,
@@ -149,6 +155,25 @@ pub fn admit(
     }
 }
 
+/// Refuses a request for a host that TLS of its connection is not for (RFC 9110 section 7.4): one that a route passes through to
+/// an upstream, or one that has another certificate. A client may send such a request because it uses a connection again for
+/// all names of its certificate (RFC 9113 section 9.1.1); it then opens another one.
+fn check_host(ingress: &Ingress, snapshot: &Snapshot, authority: &Authority) -> Result<(), Fault> {
+    if ingress.scheme != Scheme::Https {
+        return Ok(());
+    }
+    let host = host_of(&authority.text);
+    let router = snapshot.tcp.get(&*ingress.listener);
+    let cause = if router.is_some_and(|router| router.takes(host)) {
+        "connections for this host are passed through to an upstream"
+    } else if ingress.serves_host.as_ref().is_some_and(|serves| !serves(host)) {
+        "this host has another certificate than that of the connection"
+    } else {
+        return Ok(());
+    };
+    Err(Fault::new(FaultKind::MisdirectedRequest).cause(cause))
+}
+
 /// The checked head of a request.
 struct Checked {
     head: Arc<RequestHead>,
@@ -174,6 +199,7 @@ fn head(
         check_framing(request.headers())?;
     }
     let authority = ingress.authority(request)?;
+    check_host(ingress, snapshot, &authority)?;
     let connects = extended_connect(request)?;
     let (received_target, target) = target(request, settings.encoded_slashes)?;
     let mut headers = std::mem::take(request.headers_mut());

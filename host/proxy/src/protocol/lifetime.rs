@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use witgate_exchange::fault::FaultKind;
 use witgate_telemetry::request_guard::CUT_BY_DRAIN;
 
+use crate::gateway::Gateway;
 use crate::listener::bound::{DrainPhase, Generation};
 use crate::protocol::connection::Connection;
 
@@ -113,8 +114,13 @@ async fn until_given_up(connection: &Connection, generation: &Generation, under_
 /// Waits until the gateway shuts down and `drain_idle` has passed. For connections that have not yet begun a
 /// request.
 pub(crate) async fn until_silence_is_over(connection: &Connection, generation: &Generation) {
+    until_silence(generation, &connection.gateway).await;
+}
+
+/// Waits until the gateway shuts down and `drain_idle` has passed.
+pub(crate) async fn until_silence(generation: &Generation, gateway: &Gateway) {
     until(&mut generation.phase(), DrainPhase::Leaving).await;
-    tokio::time::sleep(connection.gateway.snapshot().config.gateway.drain_idle).await;
+    tokio::time::sleep(gateway.snapshot().config.gateway.drain_idle).await;
 }
 
 /// Waits until the connection has reached its maximal age, or its listener drains.

@@ -3,6 +3,8 @@
 //! | file | what happens there |
 //! |---|---|
 //! | [`connection`] | one client connection: TLS, choice of protocol, what belongs to its socket |
+//! | `first_bytes` | the PROXY header, and the ClientHello where it decides whether TLS ends here |
+//! | `tcp` | connections that are forwarded as they are |
 //! | [`http1`] | HTTP/1.1: a server of our own, strict and narrow |
 //! | [`http2`] | HTTP/2: its streams, and limits on clients that do not read |
 //! | `lifetime` | how long a connection lives |
@@ -13,12 +15,14 @@
 
 pub mod body;
 pub mod connection;
+mod first_bytes;
 pub mod forwarded;
 pub mod http1;
 pub mod http2;
 pub mod hygiene;
 mod lifetime;
 mod service;
+pub(crate) mod tcp;
 pub mod upgrade;
 
 #[cfg(test)]

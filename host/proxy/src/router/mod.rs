@@ -27,6 +27,7 @@ mod host_trees;
 mod overlap;
 mod pattern;
 mod route;
+pub mod tcp;
 mod template;
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,7 @@ use witgate_upstream::discovery::Discovery;
 use witgate_wire::http1::field;
 
 use crate::router::Router;
+use crate::router::tcp::TcpRouter;
 use crate::state::memory::MemoryCounter;
 
 /// Everything that a request uses, in one version.
@@ -33,6 +34,10 @@ pub struct Snapshot {
     pub identity_headers: Vec<(HeaderName, IdentitySource)>,
     /// A router for each listener, by name.
     pub routers: Named<String, Router>,
+    /// The routes that take connections, by listener; only of listeners that have such routes.
+    pub tcp: Named<String, TcpRouter>,
+    /// Whether an upstream is told by the PROXY protocol who its clients are.
+    pub tells_clients: bool,
     /// Upstreams by name. Those whose configuration is unchanged are carried over from the previous snapshot.
     pub upstreams: Arc<Upstreams>,
     /// The counter of the rate-limiting contract.
@@ -91,6 +96,8 @@ impl Snapshot {
         Ok(Snapshot {
             version: previous.map_or(1, |previous| previous.version + 1),
             identity_headers: identity_headers(&config),
+            tcp: TcpRouter::of_all(&config, &upstreams),
+            tells_clients: config.upstreams.values().any(|upstream| upstream.proxy_protocol.is_some()),
             config,
             routers,
             upstreams,
@@ -114,6 +121,8 @@ impl Snapshot {
             version: self.version + 1,
             config: self.config.clone(),
             identity_headers: self.identity_headers.clone(),
+            tcp: TcpRouter::of_all(&self.config, &self.upstreams),
+            tells_clients: self.tells_clients,
             routers,
             upstreams: self.upstreams.clone(),
             counter: self.counter.clone(),

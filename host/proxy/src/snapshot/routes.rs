@@ -27,6 +27,7 @@ pub(super) fn build(
         .routes
         .iter()
         .enumerate()
+        .filter(|(_, route)| !matches!(route.action, model::Action::Tcp(_)))
         .filter_map(|(position, route)| {
             let filters = build_filters(&route.filters, problems);
             let rule =
@@ -35,7 +36,8 @@ pub(super) fn build(
         })
         .collect();
     let mut routers = Named::default();
-    for listener in &config.listeners {
+    let of_http = |listener: &&model::Listener| listener.protocol == model::ListenerProtocol::Http;
+    for listener in config.listeners.iter().filter(of_http) {
         let listener_filters = build_filters(&listener.filters, problems);
         let mut routes = Vec::new();
         let of_listener = prepared.iter().filter(|(route, ..)| belongs(route, listener));
@@ -89,8 +91,11 @@ fn conditions<'c>(config: &'c Config, problems: &mut Problems) -> Conditions<'c>
     conditions
 }
 
+/// Whether a listener has the requests of a route.
 pub(super) fn belongs(route: &model::Route, listener: &model::Listener) -> bool {
-    route.listeners.is_empty() || route.listeners.contains(&listener.name)
+    let takes_requests =
+        listener.protocol == model::ListenerProtocol::Http && !matches!(route.action, model::Action::Tcp(_));
+    takes_requests && (route.listeners.is_empty() || route.listeners.contains(&listener.name))
 }
 
 /// Each combination of listener, route and, if the route forwards, upstream that requests take unless a plugin

@@ -53,7 +53,7 @@ pub(crate) struct Admissions {
 
 /// One admitted request. If it is dropped undecided because the client went away, that counts neither for nor
 /// against the upstream, unless the client had to wait for too long.
-struct Admission {
+pub(crate) struct Admission {
     upstream: Arc<Upstream>,
     /// When the request was admitted. `None` while it waits, because that wait does not count as slowness of the
     /// upstream.
@@ -111,7 +111,11 @@ impl Upstream {
     ///
     /// # Errors
     /// `BreakerOpen` with `Retry-After`; `UpstreamOverloaded`; both unsent.
-    async fn admit(self: &Arc<Self>, deadline: Option<Instant>, streams: bool) -> Result<Admission, Fault> {
+    pub(crate) async fn admit(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+        streams: bool,
+    ) -> Result<Admission, Fault> {
         let mut admission = Admission {
             upstream: self.clone(),
             begun: None,
@@ -225,13 +229,19 @@ impl Admission {
         }
     }
 
-    fn completed(&self) {
+    /// The upstream has accepted a connection, this long after it was asked.
+    pub(crate) fn connected(&self, within: Duration) {
+        self.notify(|call, breaker, settings| call.answered(breaker, within, settings), "");
+    }
+
+    /// The response has ended, or the connection.
+    pub(crate) fn completed(&self) {
         self.notify(|call, breaker, settings| call.completed(breaker, settings), "");
     }
 
     /// Reports a fault to the breaker. Faults of the client and limits of the gateway count neither for nor
     /// against the upstream.
-    fn failed(&self, fault: &Fault) {
+    pub(crate) fn failed(&self, fault: &Fault) {
         if blames_endpoint(fault) || (fault.kind == FaultKind::RequestTimeout && !self.streams) {
             self.fail(Failing::of(fault, Extent::Reached));
         }

@@ -9,10 +9,12 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use witgate_config::model;
 use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_wire::proxy_protocol::{self, Client, Version};
 use witgate_wire::tcp::Tcp;
 
 use super::socket::Transport;
@@ -24,7 +26,7 @@ use crate::response::failure::chain;
 const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Connects within the upstream's `connect_timeout`, including TLS. Whatever the error is, nothing of
-/// a request was sent.
+/// a request was sent. `client`: for whom, if the endpoint is told so by the PROXY protocol.
 ///
 /// # Errors
 /// `ConnectTimeout`, `UpstreamUnreachable`, `UpstreamTls`, `Overloaded`; all unsent.
@@ -32,6 +34,7 @@ pub(crate) async fn connect(
     endpoint: &Endpoint,
     config: &model::Upstream,
     tls: Option<&Tls>,
+    client: Option<&Client>,
 ) -> Result<Transport, Fault> {
     let destination = Destination {
         endpoint,
@@ -39,6 +42,7 @@ pub(crate) async fn connect(
         tls: tls.map(|tls| &tls.config),
         server_name: config.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
         http2: config.protocol == model::UpstreamProtocol::Http2,
+        proxy_header: proxy_header(config, client),
     };
     let connected = tokio::time::timeout(config.connect_timeout, reach(&destination)).await;
     connected.unwrap_or_else(|_| Err(too_late(endpoint, config.connect_timeout))).map_err(Fault::unsent)
@@ -60,6 +64,20 @@ pub(crate) struct Destination<'a> {
     pub(crate) server_name: Option<&'a str>,
     /// Whether TLS must negotiate HTTP/2.
     pub(crate) http2: bool,
+    /// The PROXY header that precedes everything else.
+    pub(crate) proxy_header: Option<Vec<u8>>,
+}
+
+/// The PROXY header of a connection, if the upstream wants one: for a client, or else for the gateway itself.
+pub(crate) fn proxy_header(config: &model::Upstream, client: Option<&Client>) -> Option<Vec<u8>> {
+    let version = match config.proxy_protocol? {
+        model::ProxyVersion::V1 => Version::V1,
+        model::ProxyVersion::V2 => Version::V2,
+    };
+    Some(match client {
+        Some(client) => proxy_protocol::write(version, client),
+        None => proxy_protocol::write(version, &Client::default()),
+    })
 }
 
 /// Connects, including TLS. There is no timeout.
@@ -68,7 +86,10 @@ pub(crate) struct Destination<'a> {
 /// `UpstreamUnreachable`, `UpstreamTls`, `Overloaded`.
 pub(crate) async fn reach(destination: &Destination<'_>) -> Result<Transport, Fault> {
     let Destination { endpoint, port, tls, .. } = destination;
-    let stream = connect_tcp(endpoint, *port).await.map_err(|error| unreachable(endpoint, &error))?;
+    let mut stream = connect_tcp(endpoint, *port).await.map_err(|error| unreachable(endpoint, &error))?;
+    if let Some(header) = &destination.proxy_header {
+        stream.write_all(header).await.map_err(|error| unreachable(endpoint, &error))?;
+    }
     match tls {
         None => Ok(Transport::Tcp(stream)),
         Some(tls) => shake_hands(stream, destination, tls).await,

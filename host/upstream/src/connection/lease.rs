@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use witgate_config::model::UpstreamProtocol;
 use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_wire::proxy_protocol::Client;
 use witgate_wire::stream::Stream;
 
 use super::connect::{connect, too_late};
@@ -35,11 +36,16 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Takes a connection from this core's pool, opens one, or waits for one. With `fresh` the pool is not used.
+    /// Takes a connection from this core's pool, opens one, or waits for one. With `fresh` the pool is not used. `client`: for
+    /// whom, if the endpoint is told so by the PROXY protocol.
     ///
     /// # Errors
     /// `ConnectTimeout`, `UpstreamUnreachable`, `UpstreamTls`, `UpstreamOverloaded`; all unsent.
-    pub(crate) async fn take(attempt: &Attempt, fresh: bool) -> Result<Lease, Fault> {
+    pub(crate) async fn take(
+        attempt: &Attempt,
+        fresh: bool,
+        client: Option<&Client>,
+    ) -> Result<Lease, Fault> {
         let (upstream, endpoint) = (&attempt.upstream, attempt.endpoint());
         let http2 = upstream.config.protocol == UpstreamProtocol::Http2;
         let lease = |connection, reused, waited| Lease {
@@ -52,7 +58,7 @@ impl Lease {
             return Ok(lease(connection, true, waited));
         }
         // Boxed, since it is rare and large. Otherwise every request would have to reserve memory for it.
-        let (connection, reused) = Box::pin(obtain(upstream, endpoint, fresh)).await?;
+        let (connection, reused) = Box::pin(obtain(upstream, endpoint, fresh, client)).await?;
         Ok(lease(connection, reused, true))
     }
 
@@ -81,6 +87,8 @@ impl Lease {
     pub(crate) fn give_back(mut self, attempt: &Attempt, now: Instant) {
         if let Some(Connection::Http1(connection)) = &mut self.connection
             && connection.is_reusable()
+            // Its PROXY header names one client.
+            && attempt.upstream.config.proxy_protocol.is_none()
             && let Some(connection) = self.connection.take()
         {
             pool::give_back(&attempt.upstream, attempt.endpoint(), connection, now);
@@ -132,13 +140,14 @@ async fn obtain(
     upstream: &Arc<Upstream>,
     endpoint: &Arc<Endpoint>,
     fresh: bool,
+    client: Option<&Client>,
 ) -> Result<(Connection, bool), Fault> {
     if upstream.config.protocol == UpstreamProtocol::Http2 {
         return open_shared(upstream, endpoint, fresh).await;
     }
     match ask(upstream, endpoint) {
-        Acquired::Permit(permit) => Ok((open(upstream, endpoint, permit).await?, false)),
-        asked => wait(upstream, endpoint, asked).await,
+        Acquired::Permit(permit) => Ok((open(upstream, endpoint, permit, client).await?, false)),
+        asked => wait(upstream, endpoint, asked, client).await,
     }
 }
 
@@ -157,11 +166,11 @@ async fn open_shared(
             return Ok((connection, true));
         }
         match ask(upstream, endpoint) {
-            Acquired::Permit(permit) => return Ok((open(upstream, endpoint, permit).await?, false)),
+            Acquired::Permit(permit) => return Ok((open(upstream, endpoint, permit, None).await?, false)),
             asked => asked,
         }
     };
-    wait(upstream, endpoint, asked).await
+    wait(upstream, endpoint, asked, None).await
 }
 
 fn ask(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>) -> Acquired {
@@ -178,8 +187,9 @@ async fn open(
     upstream: &Arc<Upstream>,
     endpoint: &Arc<Endpoint>,
     permit: Permit,
+    client: Option<&Client>,
 ) -> Result<Connection, Fault> {
-    let transport = connect(endpoint, &upstream.config, upstream.tls.as_ref()).await?;
+    let transport = connect(endpoint, &upstream.config, upstream.tls.as_ref(), client).await?;
     let socket = Socket::new(transport, permit);
     let connection = Connection::open(socket, upstream.config.protocol).await?;
     if let Connection::Http2(stream) = &connection {
@@ -193,23 +203,46 @@ async fn wait(
     upstream: &Arc<Upstream>,
     endpoint: &Arc<Endpoint>,
     asked: Acquired,
+    client: Option<&Client>,
 ) -> Result<(Connection, bool), Fault> {
-    let overloaded = |cause: &'static str| {
-        Fault::new(FaultKind::UpstreamOverloaded).cause(format!("{}: {cause}", upstream.name)).unsent()
-    };
+    let overloaded = |cause: &'static str| overloaded(upstream, cause);
     let place = match asked {
-        Acquired::Permit(permit) => return Ok((open(upstream, endpoint, permit).await?, false)),
+        Acquired::Permit(permit) => return Ok((open(upstream, endpoint, permit, client).await?, false)),
         Acquired::Full => return Err(overloaded("too many requests wait for a connection")),
         Acquired::Queued(place) => place,
     };
     let mut waiting = QueuedRequest { upstream, endpoint, place };
     let patience = upstream.config.pending_timeout;
     match tokio::time::timeout(patience, &mut waiting.place.grant).await {
-        Ok(Ok(Grant::Permit(permit))) => Ok((open(upstream, endpoint, permit).await?, false)),
+        Ok(Ok(Grant::Permit(permit))) => Ok((open(upstream, endpoint, permit, client).await?, false)),
         Ok(Ok(Grant::Reserved)) => pool::take_reserved(waiting.place.id)
             .map(|connection| (connection, true))
             .ok_or_else(|| overloaded("the connection put aside is gone")),
         Ok(Err(_)) | Err(_) => Err(overloaded("no connection became free in time")),
+    }
+}
+
+fn overloaded(upstream: &Upstream, cause: &'static str) -> Fault {
+    Fault::new(FaultKind::UpstreamOverloaded).cause(format!("{}: {cause}", upstream.name)).unsent()
+}
+
+/// A permit to open a connection that is never shared, as those of clients that are forwarded. Waits in the queue, for at
+/// most `pending_timeout`, while the upstream is at its limit.
+///
+/// # Errors
+/// `UpstreamOverloaded`, unsent.
+pub(crate) async fn permit(upstream: &Arc<Upstream>, endpoint: &Arc<Endpoint>) -> Result<Permit, Fault> {
+    let mut place = match ask(upstream, endpoint) {
+        Acquired::Permit(permit) => return Ok(permit),
+        Acquired::Full => return Err(overloaded(upstream, "too many connections wait")),
+        Acquired::Queued(place) => place,
+    };
+    match tokio::time::timeout(upstream.config.pending_timeout, &mut place.grant).await {
+        Ok(Ok(Grant::Permit(permit))) => Ok(permit),
+        // Nothing is reserved for a waiter of such an upstream, because it has no idle connections.
+        Ok(Ok(Grant::Reserved) | Err(_)) | Err(_) => {
+            Err(overloaded(upstream, "no connection became free in time"))
+        }
     }
 }
 

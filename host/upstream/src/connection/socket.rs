@@ -66,6 +66,14 @@ impl Socket {
         Socket { opening: Opening::of(&transport), transport, _permit: None }
     }
 
+    /// The TCP socket.
+    pub(crate) fn tcp(&self) -> &Tcp {
+        match &self.transport {
+            Transport::Tcp(stream) => stream,
+            Transport::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
     /// When and to which address it was opened.
     pub(crate) fn opening(&self) -> Opening {
         self.opening

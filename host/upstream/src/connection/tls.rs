@@ -55,6 +55,7 @@ impl Tls {
         config.alpn_protocols = match protocol {
             UpstreamProtocol::Http1 => vec![b"http/1.1".to_vec()],
             UpstreamProtocol::Http2 => vec![b"h2".to_vec()],
+            UpstreamProtocol::Tcp => Vec::new(),
         };
         Ok(Tls { config: Arc::new(config), digest })
     }
@@ -83,10 +84,7 @@ impl Files {
             context.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
             context.update(part.unwrap_or_default());
         }
-        context.update(&[
-            u8::from(settings.insecure_skip_verify),
-            u8::from(protocol == UpstreamProtocol::Http2),
-        ]);
+        context.update(&[u8::from(settings.insecure_skip_verify), protocol as u8]);
         context.update(format!("{:?}", settings.spiffe_ids).as_bytes());
         context.update(settings.server_name.as_deref().unwrap_or_default().as_bytes());
         context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")

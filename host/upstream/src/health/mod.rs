@@ -27,7 +27,7 @@ use witgate_config::{Problem, Problems};
 
 use super::Upstream;
 use super::endpoint::Endpoint;
-use crate::connection::connect::{Destination, reach};
+use crate::connection::connect::{Destination, proxy_header, reach};
 use crate::connection::socket::Socket;
 use crate::connection::tls::Tls;
 
@@ -96,6 +96,11 @@ impl Plan {
                 tls: self.tls.as_ref(),
                 server_name: upstream.config.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
                 http2: self.http2 && !matches!(self.question, Question::Tcp(_)),
+                // A port of its own is not the one that gets PROXY headers.
+                proxy_header: match self.settings.port {
+                    None => proxy_header(&upstream.config, None),
+                    Some(_) => None,
+                },
             };
             let transport = reach(&destination).await.map_err(|fault| fault.to_string())?;
             let socket = Socket::unlimited(transport);

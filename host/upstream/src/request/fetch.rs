@@ -62,6 +62,7 @@ async fn fetch(
         allowance: None,
         informational: None,
         body_memory: upstreams.body_memory(),
+        client: None,
     };
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let mut notes = AttemptLog::default();

@@ -13,9 +13,10 @@ use witgate_exchange::contracts::MaybeReady;
 use witgate_exchange::destination::Destination;
 use witgate_exchange::facts::{Facts, Switched};
 use witgate_exchange::fault::{Fault, FaultKind};
-use witgate_exchange::head::RequestHead;
+use witgate_exchange::head::{self, RequestHead};
 use witgate_exchange::record::Record;
 use witgate_exchange::turn;
+use witgate_wire::proxy_protocol::{Addresses, Client};
 use witgate_wire::stream::Side;
 
 use super::deadline::{self, Allowance};
@@ -165,7 +166,14 @@ pub(crate) fn of_client<'a>(
         allowance: None,
         informational: None,
         body_memory: upstreams.body_memory(),
+        client: upstream.config.proxy_protocol.map(|_| connection_of(&head.client)),
     }
+}
+
+/// What an endpoint is told by the PROXY protocol about the connection of a client.
+fn connection_of(client: &head::Client) -> Client {
+    let addresses = client.local.map(|destination| Addresses { source: client.peer, destination });
+    Client { addresses, ..Client::default() }
 }
 
 /// The deadline of the request, and how the endpoint is told of it. `None` if there is no deadline.

@@ -186,6 +186,7 @@ fn what_was_not_begun_comes_back_with_its_body() {
             allowance: None,
             informational: None,
             body_memory: snapshot.upstreams.body_memory(),
+            client: None,
         };
         let upload = Upload::new(testing::chunks(vec![Ok(b"da"), Ok(b"ta")]));
         let timeout = Duration::from_secs(5);

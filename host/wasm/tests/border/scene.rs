@@ -150,6 +150,7 @@ pub(crate) fn request(headers: &[(&str, &str)]) -> Arc<RequestHead> {
         client: Client {
             address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
             peer: SocketAddr::from(([192, 0, 2, 7], 4000)),
+            local: None,
             certificate: None,
         },
         route: Some("users".into()),

@@ -15,6 +15,7 @@ mod sticky;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::proxy_protocol::ProxyVersion;
 use super::retry::Retry;
 use super::tls::{UpstreamTls, UpstreamTlsTable};
 use super::{Scope, Section};
@@ -62,15 +63,21 @@ pub(crate) struct Upstream {
     /// open circuit breakers stay as they are. 0 means never.
     #[schemars(range(min = 0.0, max = 1.0))]
     panic_below: f64,
-    /// The protocol spoken to the endpoints: `http1`, or `http2` (by ALPN over TLS, by prior knowledge in cleartext).
+    /// The protocol spoken to the endpoints: `http1`, `http2` (by ALPN over TLS, by prior knowledge in cleartext), or `tcp` for
+    /// routes that take connections: see [TCP and TLS passthrough](../tcp.md).
     protocol: Protocol,
+    /// The version of the PROXY header, `v1` or `v2`, with which each connection to an endpoint begins, before TLS. It tells
+    /// the endpoint the address of the client. With `http1` each request then gets a connection of its own; `http2` cannot
+    /// have it.
+    proxy_protocol: Option<ProxyVersion>,
     /// TLS towards the endpoints: `true`, or a table. Implied by `https://` endpoints.
     tls: Option<UpstreamTls>,
     /// Time for connecting, including TLS.
     connect_timeout: Text<Duration>,
     /// Time from the end of the request until the response head.
     first_byte_timeout: Text<Duration>,
-    /// Time without a byte in either direction while a response is streamed, and in tunnels.
+    /// Time without a byte in either direction while a response is streamed, in tunnels, and in connections of TCP routes. With
+    /// `protocol = "tcp"` the default is `"1h"`.
     idle_timeout: Text<DurationOrOff>,
     /// How long an idle connection is kept. Choose less than the endpoints' own timeout, to avoid requests on
     /// stale connections.
@@ -128,7 +135,24 @@ pub(crate) struct Upstream {
 enum Protocol {
     Http1,
     Http2,
+    Tcp,
 }
+
+/// The keys of an upstream that are about requests.
+const OF_REQUESTS: [&str; 9] = [
+    "sticky",
+    "first_byte_timeout",
+    "keep_alive",
+    "max_connection_age",
+    "idle_connections",
+    "response_headers",
+    "hedge",
+    "deadline_header",
+    "fallback",
+];
+
+/// `idle_timeout` of an upstream for connections: many protocols leave a connection idle for long.
+const IDLE_CONNECTION: std::time::Duration = std::time::Duration::from_secs(3600);
 
 impl Default for Upstream {
     fn default() -> Self {
@@ -141,6 +165,7 @@ impl Default for Upstream {
             spill_below: 0.7,
             panic_below: 0.1,
             protocol: Protocol::Http1,
+            proxy_protocol: None,
             tls: None,
             connect_timeout: Text::of("2s"),
             first_byte_timeout: Text::of("30s"),
@@ -170,6 +195,11 @@ impl Section for Upstream {
     type Meant = model::Upstream;
 
     fn meant(self, at: &str, scope: &mut Scope) -> Option<model::Upstream> {
+        check_protocol(&self.protocol, self.proxy_protocol, at, scope);
+        let idle_timeout = match self.protocol {
+            Protocol::Tcp if !scope.is_written(&child(at, "idle_timeout")) => Some(IDLE_CONNECTION),
+            _ => self.idle_timeout.value.0.map(|idle| scope.check_positive(at, "idle_timeout", idle)),
+        };
         let (endpoints, https) = endpoint::meant(self.endpoints, &child(at, "endpoints"), scope);
         let usual_connections = 1024.max(4 * endpoints.len());
         scope.exclude(at, &["endpoints", "discover"]);
@@ -193,7 +223,9 @@ impl Section for Upstream {
             protocol: match self.protocol {
                 Protocol::Http1 => model::UpstreamProtocol::Http1,
                 Protocol::Http2 => model::UpstreamProtocol::Http2,
+                Protocol::Tcp => model::UpstreamProtocol::Tcp,
             },
+            proxy_protocol: self.proxy_protocol.map(model::ProxyVersion::from),
             tls,
             connect_timeout: scope.check_positive(at, "connect_timeout", self.connect_timeout.value.0),
             first_byte_timeout: scope.check_positive(
@@ -201,11 +233,7 @@ impl Section for Upstream {
                 "first_byte_timeout",
                 self.first_byte_timeout.value.0,
             ),
-            idle_timeout: self
-                .idle_timeout
-                .value
-                .0
-                .map(|idle| scope.check_positive(at, "idle_timeout", idle)),
+            idle_timeout,
             keep_alive: self.keep_alive.value.0,
             max_connection_age: self
                 .max_connection_age
@@ -232,6 +260,25 @@ impl Section for Upstream {
             health: self.health.and_then(|health| health.meant(&child(at, "health"), scope)),
             ejection: self.ejection.meant(&child(at, "ejection"), scope),
         })
+    }
+}
+
+/// Checks what depends on the protocol.
+fn check_protocol(protocol: &Protocol, proxy: Option<ProxyVersion>, at: &str, scope: &mut Scope) {
+    if matches!(protocol, Protocol::Tcp) {
+        for key in OF_REQUESTS {
+            let at = child(at, key);
+            if scope.is_written(&at) {
+                let message = format!("`{key}` is about requests, but this upstream takes connections");
+                scope.report_key(&at, message, Some("leave it out".to_owned()));
+            }
+        }
+    }
+    if matches!(protocol, Protocol::Http2) && proxy.is_some() {
+        let hint = "leave it out, or use `protocol = \"http1\"`".to_owned();
+        let message =
+            "connections of HTTP/2 are shared by clients, so that they cannot begin with the address of one";
+        scope.report_key(&child(at, "proxy_protocol"), message, Some(hint));
     }
 }
 

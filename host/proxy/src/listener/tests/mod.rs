@@ -22,6 +22,8 @@ pub(crate) fn listener(name: &str) -> model::Listener {
     model::Listener {
         name: name.into(),
         address: ([127, 0, 0, 1], 0).into(),
+        protocol: model::ListenerProtocol::Http,
+        proxy_protocol: None,
         tls: None,
         http2: true,
         half_close: false,

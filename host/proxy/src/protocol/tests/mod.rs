@@ -230,8 +230,14 @@ impl Authority {
 }
 
 fn tls(certificates: Vec<CertificateFiles>) -> ListenerTls {
-    let (client_ca, client_identity) = (None, None);
-    ListenerTls { certificates, client_ca, client_certificate_required: false, client_identity, tls12: true }
+    ListenerTls {
+        certificates,
+        client_ca: None,
+        client_certificate_required: false,
+        client_identity: None,
+        tls12: true,
+        alpn: Vec::new(),
+    }
 }
 
 async fn shake(

@@ -293,6 +293,7 @@ fn written(
         allowance: None,
         informational: None,
         body_memory: &BodyMemory::new(0, None),
+        client: None,
     };
     let mut out = Vec::new();
     let attempt = OfAttempt { host: b"a:80", span: trace.map(|_| [0xab; 8]), response_headers: 100 };
