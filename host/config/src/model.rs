@@ -2,6 +2,7 @@
 //! checked to exist.
 
 mod breaker;
+mod cache;
 mod concurrency;
 mod data;
 mod discover;
@@ -22,10 +23,11 @@ use ipnet::IpNet;
 
 use crate::settings::Settings;
 pub use breaker::{Breaker, Statuses};
+pub use cache::{Cache, RouteCache, SetCookie, Share};
 pub use concurrency::Concurrency;
 pub use data::Data;
 pub use discover::{Discover, DiscoverySource, DnsLookup, DnsSource, SrvSource};
-pub use fallback::{Answer, CachedAnswers, Fallback};
+pub use fallback::{Answer, Fallback};
 pub use health::{BodyCheck, Check, Ejection, Health, HttpCheck, OnUnhealthy, SuccessRate};
 pub use plugin::{
     Binding, Budget, Conditions, Credentials, Grants, Instances, OnFailure, Plugin, Quarantine, Reuse, Revert,
@@ -45,6 +47,8 @@ pub struct Config {
     pub admin: Admin,
     /// Logs, metrics and traces.
     pub telemetry: Telemetry,
+    /// The shared cache.
+    pub cache: Cache,
     /// The listeners, by unique name; at least one unless [`Gateway::allow_empty`].
     pub listeners: Vec<Listener>,
     /// The routes, in the order written; the router orders them by specificity.
@@ -330,6 +334,8 @@ pub struct Route {
     pub body_bytes: Option<u64>,
     /// Whether runs of slashes in the path become one.
     pub merge_slashes: bool,
+    /// The cache of its responses; `None`: nothing is stored.
+    pub cache: Option<RouteCache>,
 }
 
 /// The conditions on a request that a route matches.

@@ -52,6 +52,7 @@ pub fn config() -> Config {
             underscores_in_headers: false,
         },
         admin: model::Admin { address: None, socket: None, token: None, hosts: Vec::new() },
+        cache: model::Cache { memory: 4 << 20, object: 128 << 10 },
         telemetry: model::Telemetry {
             access_log: None,
             access_log_queue: 1024,

@@ -44,6 +44,7 @@ pub(crate) fn route(body: &str) -> model::Route {
         timeout: None,
         body_bytes: None,
         merge_slashes: true,
+        cache: None,
     }
 }
 
