@@ -195,16 +195,19 @@ pub struct Admin {
     pub socket: Option<PathBuf>,
     /// Bearer token that admin changes over TCP need; `None`: changes only by the socket.
     pub token: Option<String>,
+    /// Bearer token that reading over TCP needs; `None`: everybody may read.
+    pub read_token: Option<String>,
     /// Host names under which the admin listener may be addressed, besides IP addresses and `localhost`.
     pub hosts: Vec<String>,
 }
 
-/// Leaves out the token, so that it does not appear in logs.
+/// Leaves out the tokens, so that they do not appear in logs.
 impl fmt::Debug for Admin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = formatter.debug_struct("Admin");
         shown.field("address", &self.address).field("socket", &self.socket).field("hosts", &self.hosts);
-        shown.field("token", &self.token.as_ref().map(|_| "...")).finish()
+        shown.field("token", &self.token.as_ref().map(|_| "..."));
+        shown.field("read_token", &self.read_token.as_ref().map(|_| "...")).finish()
     }
 }
 
