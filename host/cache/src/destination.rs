@@ -202,7 +202,7 @@ impl Cached {
         let alone = ask.method == Method::HEAD
             || ask.is_range() && missed.entry.is_none()
             || ask.wants_new()
-            || !self.cache.collapses(&ask.key);
+            || !self.cache.collapses(&ask.key, ask.rights);
         if alone {
             return self.fetch(facts, Errand::new(ask, missed, None)).await;
         }
@@ -269,6 +269,7 @@ impl Cached {
     fn is_usable(&self, ask: &Ask, entry: &Entry) -> bool {
         let invalidated = self.cache.store.is_invalidated(entry);
         entry.selection.fits(&ask.head.headers)
+            && !self.cache.store.is_purged(entry)
             && matches!(ask.judge(entry, invalidated, turn::now()), Use::Fresh | Use::Stale)
     }
 

@@ -19,7 +19,7 @@ use crate::Cache;
 use crate::ask::Ask;
 use crate::destination::{Cached, Missed, tell};
 use crate::entry::{Content, Entry, Parts};
-use crate::fill::{Growing, GrowingReader, Recorder, Recording, pump};
+use crate::fill::{Growing, GrowingReader, OpenReader, Reservation, Rest, pump, pump_open};
 use crate::flight::{Landing, Lead};
 use crate::key::Rights;
 use crate::policy::{self, Circumstances, Terms};
@@ -42,7 +42,8 @@ impl Errand {
 
     /// The stored response that is to be validated.
     fn validated(&self) -> Option<&Arc<Entry>> {
-        self.missed.entry.as_ref().filter(|entry| policy::has_validator(&entry.headers))
+        let entry = self.missed.entry.as_ref().filter(|_| self.ask.method == Method::GET)?;
+        policy::has_validator(&entry.headers).then_some(entry)
     }
 }
 
@@ -75,7 +76,7 @@ impl Cached {
     /// at when the response is there.
     fn condition(&self, facts: &mut Facts, errand: &Errand) {
         let ask = &errand.ask;
-        let validated = errand.validated().filter(|_| ask.method == Method::GET);
+        let validated = errand.validated();
         if validated.is_none() && (errand.lead.is_none() || ask.is_range() || !ask.is_conditional()) {
             return;
         }
@@ -166,9 +167,8 @@ impl Cached {
         let conditional = errand.validated().is_some() || errand.lead.is_some();
         let ask = errand.ask.clone();
         let (mut response, stored) = self.keep(errand, response, sent);
-        let streams = response.body().size_hint().exact().is_none();
-        let headers = response.headers();
-        if conditional && !streams && response.status() == StatusCode::OK && is_not_modified(headers, &ask.head.headers) {
+        let is_whole = response.status() == StatusCode::OK;
+        if conditional && is_whole && is_not_modified(response.headers(), &ask.head.headers) {
             not_modified(&mut response);
         }
         self.tell(facts, response, Told { stored, ..told })
@@ -187,8 +187,11 @@ impl Cached {
         let selection = Selection::new(response.headers(), &ask.head.headers);
         let (Some(terms), Some(selection)) = (terms, selection) else {
             tell(errand.lead.as_ref(), Landing::Alone);
-            if ask.rights != Rights::Restricted {
-                cache.note_unstored(&ask.key);
+            cache.note_unstored(&ask.key, ask.rights);
+            if let Some(before) = errand.missed.entry.as_ref().filter(|_| !is_error(response.status())) {
+                // The upstream has responded in another way, so the stored response must not be used again, not even if
+                // the upstream fails.
+                cache.store.remove(&ask.key, before);
             }
             return (response, false);
         };
@@ -245,10 +248,7 @@ impl Keeping {
             self.give_up();
             return (body, false);
         };
-        let Some(length) = length else {
-            let most = cache.settings.object;
-            return (Body::wrap(Recording::new(body, most, reservation, self)), true);
-        };
+        let Some(length) = length else { return (self.stream_open(body, reservation), true) };
         let growing = Growing::new(length);
         let entry = Arc::new(self.entry.with(Content::Growing(Arc::clone(&growing))));
         tell(self.errand.lead.as_ref(), Landing::Entry(entry));
@@ -264,28 +264,32 @@ impl Keeping {
         (Body::wrap(reader), true)
     }
 
+    /// Stores a body of unknown length. Others wait until it is complete, because it may turn out to be too large.
+    fn stream_open(self, body: Body, mut reservation: Reservation) -> Body {
+        let most = self.cache.settings.object;
+        let (growing, rest) = (Growing::open(), Rest::default());
+        let reader = OpenReader::new(Arc::clone(&growing), Rest::clone(&rest));
+        tokio::task::spawn_local(async move {
+            match pump_open(body, growing, rest, most, &mut reservation).await {
+                Some(bytes) => self.store(bytes),
+                None => self.give_up(),
+            }
+        });
+        Body::wrap(reader)
+    }
+
     fn store(self, body: Bytes) {
         let Keeping { cache, entry, errand } = self;
         let entry = Arc::new(entry.with(Content::Whole(body)));
         cache.store.insert(&errand.ask.key, &errand.ask.head.headers, Arc::clone(&entry));
-        cache.note_stored(&errand.ask.key);
+        cache.note_stored(&errand.ask.key, errand.ask.rights);
         tell(errand.lead.as_ref(), Landing::Entry(entry));
     }
 
     /// The response is not stored: whoever waits goes by itself.
     fn give_up(self) {
-        self.cache.note_unstored(&self.errand.ask.key);
+        self.cache.note_unstored(&self.errand.ask.key, self.errand.ask.rights);
         tell(self.errand.lead.as_ref(), Landing::Alone);
-    }
-}
-
-impl Recorder for Keeping {
-    fn complete(self, body: Bytes) {
-        self.store(body);
-    }
-
-    fn too_large(self) {
-        self.give_up();
     }
 }
 

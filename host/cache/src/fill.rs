@@ -1,15 +1,20 @@
 //! Bodies that are stored while they pass.
 //!
-//! A body whose length is known is read by a task of its own ([`pump`]) as fast as it comes, and everybody who asks for it
-//! reads along ([`Growing`]), so a slow client keeps nobody waiting. A body whose length is not known passes to the client
-//! that asked for it, and is stored when it has ended ([`Recording`]). What breaks off is discarded.
+//! A body is read by a task of its own as fast as it comes, so a slow client keeps nobody waiting. If its length is known,
+//! everybody who asks for it reads along ([`pump`]). Otherwise only the client that asked for it does, and the others wait
+//! until it is complete ([`pump_open`]): if it turns out to be too large, that client gets the rest as fast as it reads. What
+//! breaks off is discarded.
 
+use std::cell::RefCell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use witgate_exchange::body::{Body, BodyError};
 
@@ -71,13 +76,60 @@ pub(crate) struct Growing {
 struct State {
     chunks: Vec<Bytes>,
     bytes: usize,
-    end: Option<Result<(), ()>>,
+    end: Option<End>,
     readers: Vec<Waker>,
 }
 
+/// How a body has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Complete,
+    Broken,
+    /// The client that asked for it gets the rest apart.
+    Apart,
+}
+
+/// The next piece of a body.
+enum Piece {
+    Chunk(Bytes),
+    End(End),
+}
+
+/// The longest wait for a next piece of a body. An upstream that stalls must not keep others waiting for ever.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+const BROKEN: &str = "the response broke off while it was being stored";
+
+/// The next frame of a body: `None` if it breaks off or stalls, `Some(None)` at its end.
+async fn next(body: &mut Body) -> Option<Option<Frame<Bytes>>> {
+    let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
+    tokio::time::timeout(LONGEST_PAUSE, frame).await.ok()?.transpose().ok()
+}
+
 impl Growing {
+    /// A body of this length.
     pub(crate) fn new(length: usize) -> Arc<Growing> {
         Arc::new(Growing { length, state: Mutex::default() })
+    }
+
+    /// A body of unknown length.
+    pub(crate) fn open() -> Arc<Growing> {
+        Growing::new(0)
+    }
+
+    /// The chunk of this index, or the end; wakes the reader when there is one.
+    fn poll_next(&self, index: usize, context: &mut Context<'_>) -> Poll<Piece> {
+        let mut state = self.state();
+        if let Some(chunk) = state.chunks.get(index) {
+            return Poll::Ready(Piece::Chunk(chunk.clone()));
+        }
+        if let Some(end) = state.end {
+            return Poll::Ready(Piece::End(end));
+        }
+        if !state.readers.iter().any(|reader| reader.will_wake(context.waker())) {
+            state.readers.push(context.waker().clone());
+        }
+        Poll::Pending
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -96,7 +148,7 @@ impl Growing {
     /// The whole body as one piece, if it is complete.
     fn whole(&self) -> Option<Bytes> {
         let state = self.state();
-        if state.end != Some(Ok(())) {
+        if state.end != Some(End::Complete) {
             return None;
         }
         match state.chunks.as_slice() {
@@ -116,7 +168,7 @@ struct Writer(Arc<Growing>);
 impl Drop for Writer {
     fn drop(&mut self) {
         self.0.change(|state| {
-            state.end.get_or_insert(Err(()));
+            state.end.get_or_insert(End::Broken);
         });
     }
 }
@@ -127,31 +179,24 @@ pub(crate) async fn pump(mut body: Body, growing: Arc<Growing>) -> Option<Bytes>
     let writer = Writer(growing);
     let growing = &writer.0;
     let mut bytes = 0;
-    loop {
-        let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
-        match frame {
-            Some(Ok(frame)) => {
-                // Trailers of a response may be discarded (RFC 9110 section 6.5.1).
-                let Ok(data) = frame.into_data() else { continue };
-                bytes += data.len();
-                if bytes > growing.length {
-                    return None;
-                }
-                // A copy, because the received bytes would keep the whole buffer in which they arrived.
-                let data = Bytes::copy_from_slice(&data);
-                growing.change(|state| {
-                    state.bytes += data.len();
-                    state.chunks.push(data);
-                });
-            }
-            Some(Err(_)) => return None,
-            None => break,
+    while let Some(frame) = next(&mut body).await? {
+        // Trailers of a response may be discarded (RFC 9110 section 6.5.1).
+        let Ok(data) = frame.into_data() else { continue };
+        bytes += data.len();
+        if bytes > growing.length {
+            return None;
         }
+        // A copy, because the received bytes would keep the whole buffer in which they arrived.
+        let data = Bytes::copy_from_slice(&data);
+        growing.change(|state| {
+            state.bytes += data.len();
+            state.chunks.push(data);
+        });
     }
     if bytes < growing.length {
         return None;
     }
-    growing.change(|state| state.end = Some(Ok(())));
+    growing.change(|state| state.end = Some(End::Complete));
     growing.whole()
 }
 
@@ -177,21 +222,15 @@ impl HttpBody for GrowingReader {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let mut state = this.growing.state();
-        if let Some(chunk) = state.chunks.get(this.next) {
-            this.next += 1;
-            this.left -= chunk.len();
-            return Poll::Ready(Some(Ok(Frame::data(chunk.clone()))));
-        }
-        match state.end {
-            Some(Ok(())) => Poll::Ready(None),
-            Some(Err(())) => Poll::Ready(Some(Err("the response broke off while it was being stored".into()))),
-            None => {
-                if !state.readers.iter().any(|reader| reader.will_wake(context.waker())) {
-                    state.readers.push(context.waker().clone());
-                }
-                Poll::Pending
+        match this.growing.poll_next(this.next, context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Piece::Chunk(chunk)) => {
+                this.next += 1;
+                this.left -= chunk.len();
+                Poll::Ready(Some(Ok(Frame::data(chunk))))
             }
+            Poll::Ready(Piece::End(End::Complete)) => Poll::Ready(None),
+            Poll::Ready(Piece::End(End::Broken | End::Apart)) => Poll::Ready(Some(Err(BROKEN.into()))),
         }
     }
 
@@ -204,52 +243,75 @@ impl HttpBody for GrowingReader {
     }
 }
 
-/// What becomes of a body that was recorded.
-pub(crate) trait Recorder: Unpin {
-    /// The body has ended.
-    fn complete(self, body: Bytes);
+/// What is left of a body of unknown length that turned out not to be storable, for the client that asked for it.
+pub(crate) type Rest = Rc<RefCell<Option<Left>>>;
 
-    /// The body is too large.
-    fn too_large(self);
+/// See [`Rest`].
+pub(crate) enum Left {
+    /// The rest of a body that is too large.
+    Body(Body),
+    /// The trailers.
+    Trailers(HeaderMap),
 }
 
-/// Records a body of unknown length while it passes. If it breaks off, or is dropped before its end, the recorder is
-/// dropped.
-pub(crate) struct Recording<R> {
-    body: Body,
-    taken: Option<(R, Vec<u8>, Reservation)>,
+/// Reads a body of unknown length to its end, and returns it as one piece. `None` if it breaks off, if it is larger than
+/// `most` or the budget allows, or if it has trailers: then the client gets the rest itself.
+pub(crate) async fn pump_open(
+    mut body: Body,
+    growing: Arc<Growing>,
+    rest: Rest,
     most: usize,
-}
-
-impl<R: Recorder> Recording<R> {
-    pub(crate) fn new(body: Body, most: usize, reservation: Reservation, recorder: R) -> Self {
-        Recording { body, taken: Some((recorder, Vec::new(), reservation)), most }
-    }
-
-    fn record(&mut self, frame: &Frame<Bytes>) {
-        let Some((_, bytes, reservation)) = &mut self.taken else { return };
-        match frame.data_ref() {
-            Some(data) if bytes.len() + data.len() <= self.most && reservation.grow(data.len()) => {
-                bytes.extend_from_slice(data);
+    reservation: &mut Reservation,
+) -> Option<Bytes> {
+    let writer = Writer(growing);
+    let mut bytes = 0;
+    while let Some(frame) = next(&mut body).await? {
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => {
+                let trailers = frame.into_trailers().ok()?;
+                rest.replace(Some(Left::Trailers(trailers)));
+                writer.0.change(|state| state.end = Some(End::Apart));
+                return None;
             }
-            // Trailers may be discarded (RFC 9110 section 6.5.1).
-            None => {}
-            Some(_) => {
-                if let Some((recorder, ..)) = self.taken.take() {
-                    recorder.too_large();
-                }
+        };
+        bytes += data.len();
+        let fits = bytes <= most && reservation.grow(data.len());
+        if !fits {
+            rest.replace(Some(Left::Body(std::mem::take(&mut body))));
+        }
+        let data = Bytes::copy_from_slice(&data);
+        writer.0.change(|state| {
+            state.bytes += data.len();
+            state.chunks.push(data);
+            if !fits {
+                state.end = Some(End::Apart);
             }
+        });
+        if !fits {
+            return None;
         }
     }
+    writer.0.change(|state| state.end = Some(End::Complete));
+    writer.0.whole()
+}
 
-    fn end(&mut self) {
-        if let Some((recorder, bytes, _reservation)) = self.taken.take() {
-            recorder.complete(Bytes::from(bytes.into_boxed_slice()));
-        }
+/// Reads along with a body of unknown length that is being stored, as the client that asked for it.
+pub(crate) struct OpenReader {
+    growing: Arc<Growing>,
+    rest: Rest,
+    next: usize,
+    /// The rest of a body that is not stored.
+    body: Option<Body>,
+}
+
+impl OpenReader {
+    pub(crate) fn new(growing: Arc<Growing>, rest: Rest) -> OpenReader {
+        OpenReader { growing, rest, next: 0, body: None }
     }
 }
 
-impl<R: Recorder> HttpBody for Recording<R> {
+impl HttpBody for OpenReader {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -258,27 +320,22 @@ impl<R: Recorder> HttpBody for Recording<R> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.body).poll_frame(context);
-        match &polled {
-            Poll::Pending => {}
-            Poll::Ready(Some(Ok(frame))) => {
-                this.record(frame);
-                // Not every consumer polls after the last frame.
-                if this.body.is_end_stream() {
-                    this.end();
-                }
-            }
-            Poll::Ready(Some(Err(_))) => this.taken = None,
-            Poll::Ready(None) => this.end(),
+        if let Some(body) = &mut this.body {
+            return Pin::new(body).poll_frame(context);
         }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match this.growing.poll_next(this.next, context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Piece::Chunk(chunk)) => {
+                this.next += 1;
+                Poll::Ready(Some(Ok(Frame::data(chunk))))
+            }
+            Poll::Ready(Piece::End(End::Complete)) => Poll::Ready(None),
+            Poll::Ready(Piece::End(End::Broken)) => Poll::Ready(Some(Err(BROKEN.into()))),
+            Poll::Ready(Piece::End(End::Apart)) => match this.rest.take() {
+                Some(Left::Body(body)) => Pin::new(this.body.insert(body)).poll_frame(context),
+                Some(Left::Trailers(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                None => Poll::Ready(None),
+            },
+        }
     }
 }

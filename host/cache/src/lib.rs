@@ -45,7 +45,7 @@ use witgate_exchange::record::CacheResult;
 use crate::destination::Cached;
 use crate::fill::Budget;
 use crate::flight::Flights;
-use crate::key::{Key, KeyRules};
+use crate::key::{Key, KeyRules, Rights};
 use crate::status::Counts;
 use crate::store::Store;
 pub use purge::Selector;
@@ -55,6 +55,9 @@ const FILLING: usize = 4;
 
 /// For how long requests do not wait for each other after a response that could not be stored, in seconds.
 const HURRY: u64 = 10;
+
+/// The upper half of a number.
+const UPPER: u64 = 0xffff_ffff_0000_0000;
 
 /// The number of slots for keys whose requests do not wait.
 const HURRIED: usize = 1 << 12;
@@ -68,7 +71,8 @@ pub struct Cache {
     budget: Arc<Budget>,
     counts: Counts,
     begun: Instant,
-    /// By the hash of a key, the second from `begun` until which its requests do not wait for each other.
+    /// By the hash of a key, the keys whose requests do not wait for each other: the upper half of the hash, and the second
+    /// from `begun` until which it is so. A key that takes the slot of another one only makes that one wait again.
     hurried: Box<[AtomicU64]>,
 }
 
@@ -145,23 +149,29 @@ impl Cache {
         }
     }
 
-    /// Whether the requests under a key wait for each other.
-    fn collapses(&self, key: &Key) -> bool {
-        self.slot(key).load(Ordering::Relaxed) <= self.begun.elapsed().as_secs()
+    /// Whether the requests under a key and with these rights wait for each other.
+    fn collapses(&self, key: &Key, rights: Rights) -> bool {
+        let (slot, mark) = self.slot(key, rights);
+        let noted = slot.load(Ordering::Relaxed);
+        noted & UPPER != mark || noted & !UPPER <= self.begun.elapsed().as_secs()
     }
 
     /// Notes that the response to a request could not be stored, so that others do not wait for the next one.
-    fn note_unstored(&self, key: &Key) {
-        self.slot(key).store(self.begun.elapsed().as_secs() + HURRY, Ordering::Relaxed);
+    fn note_unstored(&self, key: &Key, rights: Rights) {
+        let (slot, mark) = self.slot(key, rights);
+        slot.store(mark | (self.begun.elapsed().as_secs() + HURRY) & !UPPER, Ordering::Relaxed);
     }
 
     /// Notes that the response to a request was stored.
-    fn note_stored(&self, key: &Key) {
-        self.slot(key).store(0, Ordering::Relaxed);
+    fn note_stored(&self, key: &Key, rights: Rights) {
+        let (slot, mark) = self.slot(key, rights);
+        let _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |noted| (noted & UPPER == mark).then_some(0));
     }
 
-    fn slot(&self, key: &Key) -> &AtomicU64 {
-        &self.hurried[self.store.hash(key) as usize % HURRIED]
+    /// The slot of a key, and what marks it as that of this key.
+    fn slot(&self, key: &Key, rights: Rights) -> (&AtomicU64, u64) {
+        let hash = self.store.hash(key) ^ if rights == Rights::Restricted { UPPER } else { 0 };
+        (&self.hurried[hash as usize % HURRIED], hash & UPPER)
     }
 }
 

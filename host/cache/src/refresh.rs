@@ -7,7 +7,6 @@ use http::Method;
 use http::header::{
     AUTHORIZATION, COOKIE, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, PROXY_AUTHORIZATION, RANGE,
 };
-use http_body_util::BodyExt as _;
 use witgate_exchange::facts::Facts;
 
 use crate::ask::Ask;
@@ -62,12 +61,8 @@ impl Cached {
                 Seat::Wait(_) => return,
             };
             let missed = Missed { entry: Some(Arc::clone(&refreshing.0)), why: "stale" };
-            let fetched = cached.fetch(&mut background, Errand::new(ask, missed, lead)).await;
-            if let Ok(response) = fetched {
-                // A body of unknown length is stored when it has been read to its end.
-                let mut body = response.into_body();
-                while let Some(Ok(_)) = body.frame().await {}
-            }
+            // The body is stored by a task of its own.
+            drop(cached.fetch(&mut background, Errand::new(ask, missed, lead)).await);
         });
     }
 }

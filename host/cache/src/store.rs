@@ -161,6 +161,11 @@ impl Store {
         entry.asked < self.slot(entry.url_hash).load(Ordering::Relaxed)
     }
 
+    /// Whether a purge has removed a response, which may still be on its way here, since it was asked for.
+    pub(crate) fn is_purged(&self, entry: &Entry) -> bool {
+        self.purges.concern(entry)
+    }
+
     fn slot(&self, hash: u64) -> &AtomicU64 {
         &self.invalidated[hash as usize % SLOTS]
     }

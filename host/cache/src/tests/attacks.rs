@@ -1,6 +1,7 @@
 //! Two requests with different rights never share a response, and no client decides what others get.
 
 use http::Method;
+use witgate_exchange::head::Scheme;
 use witgate_exchange::testing::{self, run};
 
 use super::*;
@@ -185,12 +186,12 @@ fn the_query_is_part_of_the_key_as_it_is_sent() {
         Ok(testing::response(&FRESH, target.to_string()))
     });
     run(async {
-        let scene = Scene::new(&super::settings(), always(&FRESH));
+        let scene = Scene::new(&settings(), always(&FRESH));
         assert!(!scene.reuses(&get("/?a=1&b=2"), &get("/?b=2&a=1")).await);
         assert!(!scene.reuses(&get("/?a=1"), &get("/?a=2")).await);
-        let mut settings = super::settings();
-        settings.query = Some(vec!["a".into(), "b".into()]);
-        let scene = Scene::new(&settings, sent);
+        let mut chosen = settings();
+        chosen.query = Some(vec!["a".into(), "b".into()]);
+        let scene = Scene::new(&chosen, sent);
         assert_eq!(scene.ask(&get("/x?b=2&utm=evil&a=1&a=0")).await.body, "/x?a=1&a=0&b=2");
         for same in ["/x?a=1&a=0&b=2", "/x?utm=other&a=1&b=2&a=0"] {
             let got = scene.ask(&get(same)).await;

@@ -299,3 +299,33 @@ fn responses_are_selected_by_what_vary_names() {
         assert_eq!(scene.cache.usage().resources, 1);
     });
 }
+
+#[test]
+fn the_condition_of_a_head_says_nothing_about_what_is_stored() {
+    run(async {
+        let script: Script = Box::new(|facts| {
+            if facts.head.method == Method::HEAD {
+                let mut response = testing::response(&[("cache-control", "max-age=60"), ("etag", "\"b\"")], "");
+                *response.status_mut() = StatusCode::NOT_MODIFIED;
+                return Ok(response);
+            }
+            Ok(testing::response(&[("cache-control", "max-age=0"), ("etag", "\"a\"")], "old"))
+        });
+        let scene = Scene::new(&settings(), script);
+        scene.ask(&get("/")).await;
+        assert_eq!(scene.ask(&Asked::new(Method::HEAD, "/", &[("if-none-match", "\"b\"")])).await.status, 304);
+        assert!(!scene.ask(&get("/")).await.is_hit(), "the stored response is as stale as before");
+    });
+}
+
+#[test]
+fn a_response_that_has_become_private_is_not_used_any_longer() {
+    run(async {
+        let first = always(&[("cache-control", "max-age=0, stale-if-error=600"), ("etag", "\"a\"")]);
+        let private = always(&[("cache-control", "private")]);
+        let scene = Scene::new(&settings(), in_order(vec![first, private, fails(FaultKind::UpstreamReset)]));
+        scene.ask(&get("/")).await;
+        scene.ask(&get("/")).await;
+        assert!(scene.send(&get("/")).await.is_err());
+    });
+}

@@ -135,6 +135,21 @@ fn a_response_on_its_way_is_not_stored_after_a_purge() {
 }
 
 #[test]
+fn nobody_joins_a_response_that_was_purged_on_its_way() {
+    run(async {
+        let scene = Scene::slow(&settings(), Duration::from_millis(20), always(&FRESH));
+        let asked = get("/");
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            scene.cache.purge(Selector::all(), false);
+            scene.ask(&asked).await.body
+        };
+        let (first, second) = tokio::join!(scene.ask(&asked), later);
+        assert_eq!((first.body.as_str(), second.as_str()), ("answer 0", "answer 1"));
+    });
+}
+
+#[test]
 fn the_list_says_what_is_stored() {
     run(async {
         let scene = tagged();

@@ -1,7 +1,7 @@
 //! Stale responses: while they are revalidated, and while the upstream fails.
 
 use witgate_exchange::fault::FaultKind;
-use witgate_exchange::testing::run;
+use witgate_exchange::testing::{self, run};
 
 use super::*;
 
@@ -33,7 +33,7 @@ fn failures() -> Vec<(&'static str, Script)> {
     failures.extend([500, 502, 503, 504].map(|code| ("status", status(code, &[]))));
     failures.push((
         "fallback",
-        Box::new(|_: &Facts| Ok(witgate_exchange::testing::response(&[], "a fixed response"))) as Script,
+        Box::new(|_: &Facts| Ok(testing::response(&[], "a fixed response"))) as Script,
     ));
     failures
 }
@@ -65,7 +65,7 @@ fn a_stale_response_comes_before_the_fixed_one_of_a_fallback() {
         let mut facts = get("/").facts();
         facts.local_response = true;
         let response = scene.destination.serve(&mut facts, Body::Empty).await.unwrap();
-        assert_eq!(witgate_exchange::testing::bytes(response.into_body()).await.unwrap(), "answer 0");
+        assert_eq!(testing::bytes(response.into_body()).await.unwrap(), "answer 0");
         assert!(!facts.local_response, "it is that of the upstream");
     });
 }
@@ -129,7 +129,7 @@ async fn until_asked(scene: &Scene, times: usize) {
 fn a_stale_response_is_used_while_it_is_revalidated_without_credentials() {
     let noting: Script = Box::new(|facts| {
         NOTED.with_borrow_mut(|noted| noted.push(format!("{:?}", facts.head.headers.get("authorization"))));
-        Ok(witgate_exchange::testing::response(&[("cache-control", "public, max-age=60")], "new"))
+        Ok(testing::response(&[("cache-control", "public, max-age=60")], "new"))
     });
     run(async {
         let first = old(", public, stale-while-revalidate=60");
