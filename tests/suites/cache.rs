@@ -49,7 +49,11 @@ async fn hits_are_told_counted_and_logged_and_survive_a_reload() {
     assert_eq!((second.text(), second.header("content-length")), ("answer 0", "8"));
     gateway.reconfigure(&Gateway::completed(&first.replace("attempts = 1", "attempts = 2"))).await;
     let mut other = Client::http2(gateway.address()).await;
-    assert_eq!(other.get("/a", &[]).await.text(), "answer 0", "the cache is kept, and shared by versions of HTTP");
+    assert_eq!(
+        other.get("/a", &[]).await.text(),
+        "answer 0",
+        "the cache is kept, and shared by versions of HTTP"
+    );
     assert_eq!(gateway.metric("witgate_cache_requests_total", &["result=\"hit\""]).await, 2.0);
     assert!(gateway.metric("witgate_cache_bytes", &["kind=\"stored\""]).await > 500.0);
     eventually("the access log", async || {
@@ -73,7 +77,8 @@ async fn a_thousand_requests_at_once_are_one() {
         }
     })
     .await;
-    let gateway = Gateway::start(Scratch::new(), &config(origin.address(), "", "[gateway]\nworkers = 4\n")).await;
+    let gateway =
+        Gateway::start(Scratch::new(), &config(origin.address(), "", "[gateway]\nworkers = 4\n")).await;
     let mut all = tokio::task::JoinSet::new();
     for _ in 0..50 {
         let address = gateway.address();
@@ -104,11 +109,15 @@ async fn an_identity_and_a_stranger_share_nothing_and_responses_are_transformed(
     let plugins = "auth = \"optional\"\nplugins = [\"key\", \"mark\"]\n[plugins.api-key]\nfile = \"api_key.wasm\"\n\
                    [plugins.headers]\n[bindings.mark]\nplugin = \"headers\"\n\
                    settings = { response = { set = { x-mark = \"yes\" } } }\n[bindings.key]\nplugin = \"api-key\"\n";
-    let gateway =
-        Gateway::start(scratch, &config(origin.address(), "share = \"identity\"", &format!("{plugins}{KEYS}"))).await;
+    let gateway = Gateway::start(
+        scratch,
+        &config(origin.address(), "share = \"identity\"", &format!("{plugins}{KEYS}")),
+    )
+    .await;
     let mut client = gateway.client().await;
     let key = [("x-api-key", "open-sesame")];
-    for (headers, body) in [(&key[..], "answer 0"), (&[], "answer 1"), (&key, "answer 0"), (&[], "answer 1")] {
+    for (headers, body) in [(&key[..], "answer 0"), (&[], "answer 1"), (&key, "answer 0"), (&[], "answer 1")]
+    {
         let reply = client.get("/", headers).await;
         assert_eq!((reply.text(), reply.header("x-mark")), (body, "yes"));
     }
@@ -151,7 +160,9 @@ async fn what_is_stored_is_used_while_the_origin_is_gone() {
     drop(origin);
     eventually("a stale response", async || {
         let reply = client.get("/a", &[]).await;
-        reply.status == 200 && told(&reply).starts_with("witgate; hit; ttl=-") && told(&reply).contains("detail=")
+        reply.status == 200
+            && told(&reply).starts_with("witgate; hit; ttl=-")
+            && told(&reply).contains("detail=")
     })
     .await;
     assert_eq!(client.get("/b", &[]).await.status, 502);

@@ -102,7 +102,9 @@ impl Ask {
                 _ => Use::Fresh,
             },
             Err(_) if entry.terms.must_revalidate => Use::Validate("stale"),
-            Err(late) if self.directives.seconds_or_endless("max-stale").is_some_and(|most| late <= most) => Use::Stale,
+            Err(late) if self.directives.seconds_or_endless("max-stale").is_some_and(|most| late <= most) => {
+                Use::Stale
+            }
             Err(late) if late < entry.terms.stale_while_revalidate => Use::Refresh,
             Err(_) => Use::Validate("stale"),
         }

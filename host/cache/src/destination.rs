@@ -18,13 +18,13 @@ use witgate_exchange::turn;
 
 use crate::Cache;
 use crate::ask::{Ask, Use};
+use crate::collapsing::{Leader, Outcome, Role};
 use crate::directives::Directives;
 use crate::entry::Entry;
-use crate::fetch::Errand;
-use crate::flight::{Landing, Lead, Seat};
+use crate::fetch::Fetch;
 use crate::key::{KeyRules, Rights};
 use crate::respond::respond;
-use crate::status::Told;
+use crate::status::CacheStatus;
 use crate::store::Found;
 use crate::url::Url;
 
@@ -38,7 +38,7 @@ pub(crate) struct Cached {
 }
 
 /// What a first look says about a request.
-enum Look {
+enum Lookup {
     /// It is answered.
     Over(Response<Body>),
     /// It concerns nobody else: it is forwarded, for this reason (RFC 9211 section 2.2).
@@ -46,12 +46,12 @@ enum Look {
     /// It is forwarded, and if it succeeds, what is stored of its URL is invalid.
     Unsafe(Url),
     /// There is no response to use at once.
-    Miss(Box<Ask>, Missed),
+    Miss(Box<Ask>, Miss),
 }
 
 /// What is stored although it cannot be used at once, and why the request is forwarded.
 #[derive(Clone)]
-pub(crate) struct Missed {
+pub(crate) struct Miss {
     pub(crate) entry: Option<Arc<Entry>>,
     pub(crate) why: &'static str,
 }
@@ -71,22 +71,22 @@ impl Destination for Cached {
         body: Body,
     ) -> MaybeReady<'a, Result<Response<Body>, Fault>> {
         match self.look(facts, &body) {
-            Look::Over(response) => MaybeReady::over(Ok(response)),
-            Look::Pass(why) => MaybeReady::waiting(self.pass(facts, body, why)),
-            Look::Unsafe(url) => MaybeReady::waiting(self.invalidate(facts, body, url)),
-            Look::Miss(ask, missed) => MaybeReady::waiting(self.miss(facts, ask, missed)),
+            Lookup::Over(response) => MaybeReady::over(Ok(response)),
+            Lookup::Pass(why) => MaybeReady::waiting(self.pass(facts, body, why)),
+            Lookup::Unsafe(url) => MaybeReady::waiting(self.invalidate(facts, body, url)),
+            Lookup::Miss(ask, missed) => MaybeReady::waiting(self.miss(facts, ask, missed)),
         }
     }
 }
 
 impl Cached {
     /// Looks for a response without waiting.
-    fn look(&self, facts: &mut Facts, body: &Body) -> Look {
+    fn look(&self, facts: &mut Facts, body: &Body) -> Lookup {
         // Without its first head it is a message, which bypasses the cache.
-        let Some(received) = facts.received.clone() else { return Look::Pass("bypass") };
+        let Some(received) = facts.received.clone() else { return Lookup::Pass("bypass") };
         let method = facts.head.upstream_method.as_ref().unwrap_or(&facts.head.method).clone();
         if !method.is_safe() {
-            return Look::Unsafe(self.url(facts));
+            return Lookup::Unsafe(self.url(facts));
         }
         if facts.head.method != method
             || facts.upgrade.is_some()
@@ -94,32 +94,34 @@ impl Cached {
             // What a GET with content means is between client and origin (RFC 9110 section 9.3.1).
             || !body.is_end_stream()
         {
-            return Look::Pass("bypass");
+            return Lookup::Pass("bypass");
         }
         if !matches!(method, Method::GET | Method::HEAD) {
-            return Look::Pass("method");
+            return Lookup::Pass("method");
         }
         self.rules.choose_query(facts);
-        let Some(key) = self.rules.key(facts, &received) else { return Look::Pass("bypass") };
+        let Some(key) = self.rules.key(facts, &received) else { return Lookup::Pass("bypass") };
         let headers = &facts.head.headers;
         let directives = match self.settings.request_directives {
             true => Directives::of_request(headers),
             false => Directives::default(),
         };
-        if directives.has("no-store") || headers.contains_key(IF_MATCH) || headers.contains_key(IF_UNMODIFIED_SINCE)
+        if directives.has("no-store")
+            || headers.contains_key(IF_MATCH)
+            || headers.contains_key(IF_UNMODIFIED_SINCE)
         {
-            return Look::Pass("request");
+            return Lookup::Pass("request");
         }
         let ask = Ask::new(key, self.url(facts), method, Arc::clone(&facts.head), directives);
         match self.find(&ask) {
-            Ok((entry, used)) => Look::Over(self.hit(facts, &ask, &entry, used)),
+            Ok((entry, used)) => Lookup::Over(self.hit(facts, &ask, &entry, used)),
             Err(_) if ask.only_if_cached() => {
                 let mut response = Response::new(Body::Empty);
                 *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
                 facts.local_response = true;
-                Look::Over(self.tell(facts, response, Told::forwarded(CacheResult::Miss, "request")))
+                Lookup::Over(self.tell(facts, response, CacheStatus::forwarded(CacheResult::Miss, "request")))
             }
-            Err(missed) => Look::Miss(Box::new(ask), missed),
+            Err(missed) => Lookup::Miss(Box::new(ask), missed),
         }
     }
 
@@ -137,17 +139,17 @@ impl Cached {
     }
 
     /// The stored response that may be used now, or what there is instead.
-    fn find(&self, ask: &Ask) -> Result<(Arc<Entry>, Use), Missed> {
+    fn find(&self, ask: &Ask) -> Result<(Arc<Entry>, Use), Miss> {
         let entry = match self.cache.store.find(&ask.key, &ask.head.headers) {
-            Found::Nothing => return Err(Missed { entry: None, why: "uri-miss" }),
-            Found::Others => return Err(Missed { entry: None, why: "vary-miss" }),
+            Found::Nothing => return Err(Miss { entry: None, why: "uri-miss" }),
+            Found::Others => return Err(Miss { entry: None, why: "vary-miss" }),
             Found::Entry(entry) => entry,
         };
         match ask.judge(&entry, self.cache.store.is_invalidated(&entry), turn::now()) {
-            Use::Never => Err(Missed { entry: None, why: "miss" }),
-            Use::Validate(why) => Err(Missed { entry: Some(entry), why }),
+            Use::Never => Err(Miss { entry: None, why: "miss" }),
+            Use::Validate(why) => Err(Miss { entry: Some(entry), why }),
             // Without the caller's credentials, the response could be another one.
-            Use::Refresh if !self.may_refresh(ask) => Err(Missed { entry: Some(entry), why: "stale" }),
+            Use::Refresh if !self.may_refresh(ask) => Err(Miss { entry: Some(entry), why: "stale" }),
             used => Ok((entry, used)),
         }
     }
@@ -157,19 +159,30 @@ impl Cached {
             self.refresh(facts, ask, entry);
         }
         let result = if used == Use::Fresh { CacheResult::Hit } else { CacheResult::Stale };
-        self.from_entry(facts, ask, entry, Told::new(result))
+        self.stored_response(facts, ask, entry, CacheStatus::new(result))
     }
 
     /// The response from a stored one.
-    pub(crate) fn from_entry(&self, facts: &mut Facts, ask: &Ask, entry: &Entry, told: Told) -> Response<Body> {
+    pub(crate) fn stored_response(
+        &self,
+        facts: &mut Facts,
+        ask: &Ask,
+        entry: &Entry,
+        told: CacheStatus,
+    ) -> Response<Body> {
         let now = turn::now();
         let response = respond(entry, &ask.method, &ask.head.headers, now);
         facts.local_response = false;
-        self.tell(facts, response, Told { freshness: Some(entry.freshness(now)), ..told })
+        self.tell(facts, response, CacheStatus { freshness: Some(entry.freshness(now)), ..told })
     }
 
     /// Says what was done.
-    pub(crate) fn tell(&self, facts: &mut Facts, mut response: Response<Body>, told: Told) -> Response<Body> {
+    pub(crate) fn tell(
+        &self,
+        facts: &mut Facts,
+        mut response: Response<Body>,
+        told: CacheStatus,
+    ) -> Response<Body> {
         told.tell(&mut response);
         self.cache.counts.count(told.result);
         facts.record.cache = Some(told.result);
@@ -178,7 +191,7 @@ impl Cached {
 
     async fn pass(&self, facts: &mut Facts, body: Body, why: &'static str) -> Result<Response<Body>, Fault> {
         let response = self.inner.serve(facts, body).await?;
-        Ok(self.tell(facts, response, Told::forwarded(CacheResult::Bypass, why)))
+        Ok(self.tell(facts, response, CacheStatus::forwarded(CacheResult::Bypass, why)))
     }
 
     /// Forwards an unsafe request. If it succeeds, what is stored of its URL, and of those that its response names, is
@@ -189,7 +202,7 @@ impl Cached {
             url.named_by(response.headers()).for_each(|named| self.cache.store.invalidate(&named));
             self.cache.store.invalidate(&url);
         }
-        Ok(self.tell(facts, response, Told::forwarded(CacheResult::Bypass, "method")))
+        Ok(self.tell(facts, response, CacheStatus::forwarded(CacheResult::Bypass, "method")))
     }
 
     /// Forwards a request, or waits for the response to the same request of another client.
@@ -197,71 +210,71 @@ impl Cached {
         &self,
         facts: &mut Facts,
         ask: Box<Ask>,
-        mut missed: Missed,
+        mut missed: Miss,
     ) -> Result<Response<Body>, Fault> {
         let alone = ask.method == Method::HEAD
             || ask.is_range() && missed.entry.is_none()
             || ask.wants_new()
             || !self.cache.collapses(&ask.key, ask.rights);
         if alone {
-            return self.fetch(facts, Errand::new(ask, missed, None)).await;
+            return self.fetch(facts, Fetch::new(ask, missed, None)).await;
         }
         let until = Instant::now() + self.settings.wait;
         loop {
             let waiting = match self.join(&ask) {
-                Seat::Wait(waiting) => waiting,
-                Seat::Lead(lead) => {
-                    // Another request may have landed since the last look.
+                Role::Wait(waiting) => waiting,
+                Role::Leader(leader) => {
+                    // Another request may have got its response since the last look.
                     match self.find(&ask) {
                         Ok((entry, used)) => return Ok(self.hit(facts, &ask, &entry, used)),
                         Err(now) => missed = now,
                     }
-                    return self.fetch(facts, Errand::new(ask, missed, Some(lead))).await;
+                    return self.fetch(facts, Fetch::new(ask, missed, Some(leader))).await;
                 }
             };
             match self.wait(facts, waiting, until).await? {
-                Landing::Entry(entry) if self.is_usable(&ask, &entry) => {
-                    let told = Told::new(CacheResult::Collapsed);
-                    return Ok(self.from_entry(facts, &ask, &entry, told));
+                Outcome::Entry(entry) if self.is_usable(&ask, &entry) => {
+                    let told = CacheStatus::new(CacheResult::Collapsed);
+                    return Ok(self.stored_response(facts, &ask, &entry, told));
                 }
-                Landing::Failed(kind) => return self.failed(facts, &ask, &missed, kind),
-                Landing::Stale => {
+                Outcome::Failed(kind) => return self.failed(facts, &ask, &missed, kind),
+                Outcome::Stale => {
                     if let Some(response) = self.on_error(facts, &ask, &missed, None) {
                         return Ok(response);
                     }
-                    return self.fetch(facts, Errand::new(ask, missed, None)).await;
+                    return self.fetch(facts, Fetch::new(ask, missed, None)).await;
                 }
-                Landing::Vanished => {}
-                Landing::Entry(_) | Landing::Alone | Landing::Pending => {
-                    return self.fetch(facts, Errand::new(ask, missed, None)).await;
+                Outcome::Vanished => {}
+                Outcome::Entry(_) | Outcome::Alone | Outcome::Pending => {
+                    return self.fetch(facts, Fetch::new(ask, missed, None)).await;
                 }
             }
         }
     }
 
-    pub(crate) fn join(&self, ask: &Ask) -> Seat {
+    pub(crate) fn join(&self, ask: &Ask) -> Role {
         let restricted = ask.rights == Rights::Restricted;
-        self.cache.flights.join(&ask.key, restricted)
+        self.cache.collapsing.join(&ask.key, restricted)
     }
 
-    /// Waits until another request has landed, at most until the request or its route gives up: then `Pending`.
+    /// Waits until the request of another client has an outcome, at most until the request or its route gives up: then `Pending`.
     async fn wait(
         &self,
         facts: &Facts,
-        mut waiting: watch::Receiver<Landing>,
+        mut waiting: watch::Receiver<Outcome>,
         until: Instant,
-    ) -> Result<Landing, Fault> {
+    ) -> Result<Outcome, Fault> {
         let deadline = facts.deadline();
         let limit = deadline.map_or(until, |deadline| deadline.min(until));
-        let landed = waiting.wait_for(|landing| !matches!(landing, Landing::Pending));
-        match tokio::time::timeout_at(limit.into(), landed).await {
-            Ok(Ok(landing)) => Ok(landing.clone()),
-            Ok(Err(_)) => Ok(Landing::Vanished),
+        let outcome = waiting.wait_for(|outcome| !matches!(outcome, Outcome::Pending));
+        match tokio::time::timeout_at(limit.into(), outcome).await {
+            Ok(Ok(outcome)) => Ok(outcome.clone()),
+            Ok(Err(_)) => Ok(Outcome::Vanished),
             Err(_) if deadline.is_some_and(|deadline| deadline <= until) => {
                 let cause = "it waited for the response to the same request of another client";
                 Err(Fault::new(FaultKind::RequestTimeout).cause(cause))
             }
-            Err(_) => Ok(Landing::Pending),
+            Err(_) => Ok(Outcome::Pending),
         }
     }
 
@@ -278,7 +291,7 @@ impl Cached {
         &self,
         facts: &mut Facts,
         ask: &Ask,
-        missed: &Missed,
+        missed: &Miss,
         kind: FaultKind,
     ) -> Result<Response<Body>, Fault> {
         let cause = "the upstream failed for the same request of another client, for which this one waited";
@@ -293,7 +306,7 @@ impl Cached {
         &self,
         facts: &mut Facts,
         ask: &Ask,
-        missed: &Missed,
+        missed: &Miss,
         kind: Option<FaultKind>,
     ) -> Option<Response<Body>> {
         let entry = missed.entry.as_ref()?;
@@ -302,8 +315,8 @@ impl Cached {
             return None;
         }
         let detail = kind.map(|kind| kind.describe().code);
-        let told = Told { detail, ..Told::new(CacheResult::Stale) };
-        let mut response = self.from_entry(facts, ask, entry, told);
+        let told = CacheStatus { detail, ..CacheStatus::new(CacheResult::Stale) };
+        let mut response = self.stored_response(facts, ask, entry, told);
         if let Some(status) = kind.and_then(FaultKind::proxy_status) {
             response.headers_mut().append(PROXY_STATUS, status);
         }
@@ -311,9 +324,9 @@ impl Cached {
     }
 }
 
-/// A lead, if there is one, tells those who wait.
-pub(crate) fn tell(lead: Option<&Lead>, landing: Landing) {
-    if let Some(lead) = lead {
-        lead.tell(landing);
+/// A leader, if there is one, tells those who wait.
+pub(crate) fn tell(leader: Option<&Leader>, outcome: Outcome) {
+    if let Some(leader) = leader {
+        leader.tell(outcome);
     }
 }

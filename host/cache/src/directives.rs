@@ -182,7 +182,8 @@ fn member_of_dictionary(text: &str) -> Option<Directive> {
             Some(value.to_owned())
         }
         Some(value) => {
-            let token = value.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"(),<>[]{}@\\".contains(&byte));
+            let token =
+                value.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"(),<>[]{}@\\".contains(&byte));
             (token && !is_duration(name)).then(|| Some(value.to_owned()))?
         }
     };

@@ -162,6 +162,11 @@ impl Entry {
         let fields = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD);
         let tags = self.tags.iter().map(|tag| tag.len() + size_of::<String>());
         let url = self.url.size();
-        self.body.length() + fields.sum::<usize>() + tags.sum::<usize>() + self.selection.size() + url + OVERHEAD
+        self.body.length()
+            + fields.sum::<usize>()
+            + tags.sum::<usize>()
+            + self.selection.size()
+            + url
+            + OVERHEAD
     }
 }

@@ -5,39 +5,39 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED,
-    RANGE,
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    LAST_MODIFIED, RANGE,
 };
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::Body as _;
 use witgate_exchange::body::Body;
 use witgate_exchange::facts::Facts;
-use witgate_exchange::fault::{Blame, Fault};
+use witgate_exchange::fault::{Blame, Fault, FaultKind};
 use witgate_exchange::record::CacheResult;
 
 use crate::Cache;
 use crate::ask::Ask;
-use crate::destination::{Cached, Missed, tell};
+use crate::collapsing::{Leader, Outcome};
+use crate::destination::{Cached, Miss, tell};
 use crate::entry::{Content, Entry, Parts};
-use crate::fill::{Growing, GrowingReader, OpenReader, Reservation, Rest, pump, pump_open};
-use crate::flight::{Landing, Lead};
+use crate::fill::{Growing, GrowingReader, OpenReader, Remainder, Reservation, pump, pump_open};
 use crate::key::Rights;
 use crate::policy::{self, Circumstances, Terms};
 use crate::respond::{is_not_modified, not_modified};
-use crate::status::Told;
+use crate::status::CacheStatus;
 use crate::vary::Selection;
 
 /// A request that is sent to the wrapped destination.
-pub(crate) struct Errand {
+pub(crate) struct Fetch {
     ask: Box<Ask>,
-    missed: Missed,
+    missed: Miss,
     /// Whether others wait for it.
-    lead: Option<Lead>,
+    leader: Option<Leader>,
 }
 
-impl Errand {
-    pub(crate) fn new(ask: Box<Ask>, missed: Missed, lead: Option<Lead>) -> Errand {
-        Errand { ask, missed, lead }
+impl Fetch {
+    pub(crate) fn new(ask: Box<Ask>, missed: Miss, leader: Option<Leader>) -> Fetch {
+        Fetch { ask, missed, leader }
     }
 
     /// The stored response that is to be validated.
@@ -56,28 +56,28 @@ struct Sent {
 
 impl Cached {
     /// Sends a request to the wrapped destination, with the validators of what is stored (RFC 9111 section 4.3.1).
-    pub(crate) async fn fetch(&self, facts: &mut Facts, errand: Errand) -> Result<Response<Body>, Fault> {
+    pub(crate) async fn fetch(&self, facts: &mut Facts, fetch: Fetch) -> Result<Response<Body>, Fault> {
         let sent = Sent { asked: self.cache.store.asked(), at: Instant::now() };
         let before = Arc::clone(&facts.head);
-        self.condition(facts, &errand);
+        self.condition(facts, &fetch);
         let served = self.inner.serve(facts, Body::Empty).await;
         // Later stages see the request as it came.
         facts.head = before;
         match served {
-            Ok(response) if response.status() == StatusCode::NOT_MODIFIED && errand.validated().is_some() => {
-                Ok(self.freshen(facts, errand, &response, &sent))
+            Ok(response) if response.status() == StatusCode::NOT_MODIFIED && fetch.validated().is_some() => {
+                Ok(self.freshen(facts, fetch, &response, &sent))
             }
-            Ok(response) => Ok(self.received(facts, errand, response, &sent)),
-            Err(fault) => self.fault(facts, &errand, fault),
+            Ok(response) => Ok(self.received(facts, fetch, response, &sent)),
+            Err(fault) => self.fault(facts, &fetch, fault),
         }
     }
 
     /// Replaces the conditions of the client by those of the cache, which needs the whole response. The client's are looked
     /// at when the response is there.
-    fn condition(&self, facts: &mut Facts, errand: &Errand) {
-        let ask = &errand.ask;
-        let validated = errand.validated();
-        if validated.is_none() && (errand.lead.is_none() || ask.is_range() || !ask.is_conditional()) {
+    fn condition(&self, facts: &mut Facts, fetch: &Fetch) {
+        let ask = &fetch.ask;
+        let validated = fetch.validated();
+        if validated.is_none() && (fetch.leader.is_none() || ask.is_range() || !ask.is_conditional()) {
             return;
         }
         let headers = &mut Arc::make_mut(&mut facts.head).headers;
@@ -94,15 +94,15 @@ impl Cached {
     }
 
     /// The destination has failed.
-    fn fault(&self, facts: &mut Facts, errand: &Errand, fault: Fault) -> Result<Response<Body>, Fault> {
+    fn fault(&self, facts: &mut Facts, fetch: &Fetch, fault: Fault) -> Result<Response<Body>, Fault> {
         let of_upstream = fault.kind.describe().blame == Blame::Upstream && !fault.by_request;
-        let Errand { ask, missed, lead } = errand;
+        let Fetch { ask, missed, leader } = fetch;
         if !of_upstream {
             return Err(fault);
         }
-        if facts.deadline().is_none_or(|deadline| Instant::now() < deadline) {
-            // Others have deadlines of their own: the end of this one's says nothing about them.
-            tell(lead.as_ref(), Landing::Failed(fault.kind));
+        if fault.kind != FaultKind::RequestTimeout {
+            // That would be the deadline of this request, which may be its client's choice. Others have their own.
+            tell(leader.as_ref(), Outcome::Failed(fault.kind));
         }
         self.on_error(facts, ask, missed, Some(fault.kind)).ok_or(fault)
     }
@@ -111,11 +111,11 @@ impl Cached {
     fn freshen(
         &self,
         facts: &mut Facts,
-        errand: Errand,
+        fetch: Fetch,
         response: &Response<Body>,
         sent: &Sent,
     ) -> Response<Body> {
-        let Errand { ask, missed, lead } = errand;
+        let Fetch { ask, missed, leader } = fetch;
         let Some(entry) = missed.entry else { return Response::new(Body::Empty) };
         let headers = updated(&entry.headers, response.headers());
         let came = (SystemTime::now(), sent.at.elapsed());
@@ -134,20 +134,24 @@ impl Cached {
         let fresh = Arc::new(Entry::new(parts, entry.body.clone()));
         if stored {
             self.cache.store.insert(&ask.key, &ask.head.headers, Arc::clone(&fresh));
-            tell(lead.as_ref(), Landing::Entry(Arc::clone(&fresh)));
+            tell(leader.as_ref(), Outcome::Entry(Arc::clone(&fresh)));
         } else {
             self.cache.store.remove(&ask.key, &entry);
-            tell(lead.as_ref(), Landing::Alone);
+            tell(leader.as_ref(), Outcome::Alone);
         }
-        let told = Told { status: Some(304), stored, ..Told::forwarded(CacheResult::Revalidated, missed.why) };
-        self.from_entry(facts, &ask, &fresh, told)
+        let told = CacheStatus {
+            status: Some(304),
+            stored,
+            ..CacheStatus::forwarded(CacheResult::Revalidated, missed.why)
+        };
+        self.stored_response(facts, &ask, &fresh, told)
     }
 
     /// A response has come that is no validation.
     fn received(
         &self,
         facts: &mut Facts,
-        errand: Errand,
+        fetch: Fetch,
         response: Response<Body>,
         sent: &Sent,
     ) -> Response<Body> {
@@ -155,23 +159,23 @@ impl Cached {
         let asked = facts.record.endpoint.as_ref().map(|(upstream, _)| upstream);
         let foreign = asked.is_some_and(|asked| facts.upstream.as_ref() != Some(asked));
         let failed = facts.local_response || is_error(response.status());
-        if failed && let Some(stale) = self.on_error(facts, &errand.ask, &errand.missed, None) {
-            tell(errand.lead.as_ref(), Landing::Stale);
+        if failed && let Some(stale) = self.on_error(facts, &fetch.ask, &fetch.missed, None) {
+            tell(fetch.leader.as_ref(), Outcome::Stale);
             return stale;
         }
-        let told = Told::forwarded(CacheResult::Miss, errand.missed.why);
-        if facts.local_response || foreign || errand.ask.method == Method::HEAD {
-            tell(errand.lead.as_ref(), Landing::Alone);
+        let told = CacheStatus::forwarded(CacheResult::Miss, fetch.missed.why);
+        if facts.local_response || foreign || fetch.ask.method == Method::HEAD {
+            tell(fetch.leader.as_ref(), Outcome::Alone);
             return self.tell(facts, response, told);
         }
-        let conditional = errand.validated().is_some() || errand.lead.is_some();
-        let ask = errand.ask.clone();
-        let (mut response, stored) = self.keep(errand, response, sent);
+        let conditional = fetch.validated().is_some() || fetch.leader.is_some();
+        let ask = fetch.ask.clone();
+        let (mut response, stored) = self.keep(fetch, response, sent);
         let is_whole = response.status() == StatusCode::OK;
         if conditional && is_whole && is_not_modified(response.headers(), &ask.head.headers) {
             not_modified(&mut response);
         }
-        self.tell(facts, response, Told { stored, ..told })
+        self.tell(facts, response, CacheStatus { stored, ..told })
     }
 
     fn terms(&self, ask: &Ask, status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Option<Terms> {
@@ -180,15 +184,15 @@ impl Cached {
     }
 
     /// Stores a response, if it may be stored. Returns it, and whether it is stored.
-    fn keep(&self, errand: Errand, mut response: Response<Body>, sent: &Sent) -> (Response<Body>, bool) {
-        let (cache, ask) = (&self.cache, &errand.ask);
+    fn keep(&self, fetch: Fetch, mut response: Response<Body>, sent: &Sent) -> (Response<Body>, bool) {
+        let (cache, ask) = (&self.cache, &fetch.ask);
         let came = (SystemTime::now(), sent.at.elapsed());
         let terms = self.terms(ask, response.status(), response.headers(), came.0);
         let selection = Selection::new(response.headers(), &ask.head.headers);
         let (Some(terms), Some(selection)) = (terms, selection) else {
-            tell(errand.lead.as_ref(), Landing::Alone);
+            tell(fetch.leader.as_ref(), Outcome::Alone);
             cache.note_unstored(&ask.key, ask.rights);
-            if let Some(before) = errand.missed.entry.as_ref().filter(|_| !is_error(response.status())) {
+            if let Some(before) = fetch.missed.entry.as_ref().filter(|_| !is_error(response.status())) {
                 // The upstream has responded in another way, so the stored response must not be used again, not even if
                 // the upstream fails.
                 cache.store.remove(&ask.key, before);
@@ -207,7 +211,7 @@ impl Cached {
         };
         let entry = Entry::new(parts, Content::Whole(Bytes::new()));
         let body = std::mem::take(response.body_mut());
-        let kept = Keeping { cache: Arc::clone(cache), entry, errand };
+        let kept = Keeping { cache: Arc::clone(cache), entry, fetch };
         let (body, stored) = kept.body(body);
         *response.body_mut() = body;
         (response, stored)
@@ -219,7 +223,7 @@ struct Keeping {
     cache: Arc<Cache>,
     /// The response without its body.
     entry: Entry,
-    errand: Errand,
+    fetch: Fetch,
 }
 
 impl Keeping {
@@ -251,7 +255,7 @@ impl Keeping {
         let Some(length) = length else { return (self.stream_open(body, reservation), true) };
         let growing = Growing::new(length);
         let entry = Arc::new(self.entry.with(Content::Growing(Arc::clone(&growing))));
-        tell(self.errand.lead.as_ref(), Landing::Entry(entry));
+        tell(self.fetch.leader.as_ref(), Outcome::Entry(entry));
         let reader = GrowingReader::new(Arc::clone(&growing));
         tokio::task::spawn_local(async move {
             // The memory is counted until it is that of a stored response.
@@ -267,8 +271,8 @@ impl Keeping {
     /// Stores a body of unknown length. Others wait until it is complete, because it may turn out to be too large.
     fn stream_open(self, body: Body, mut reservation: Reservation) -> Body {
         let most = self.cache.settings.object;
-        let (growing, rest) = (Growing::open(), Rest::default());
-        let reader = OpenReader::new(Arc::clone(&growing), Rest::clone(&rest));
+        let (growing, rest) = (Growing::open(), Remainder::default());
+        let reader = OpenReader::new(Arc::clone(&growing), Remainder::clone(&rest));
         tokio::task::spawn_local(async move {
             match pump_open(body, growing, rest, most, &mut reservation).await {
                 Some(bytes) => self.store(bytes),
@@ -279,17 +283,17 @@ impl Keeping {
     }
 
     fn store(self, body: Bytes) {
-        let Keeping { cache, entry, errand } = self;
+        let Keeping { cache, entry, fetch } = self;
         let entry = Arc::new(entry.with(Content::Whole(body)));
-        cache.store.insert(&errand.ask.key, &errand.ask.head.headers, Arc::clone(&entry));
-        cache.note_stored(&errand.ask.key, errand.ask.rights);
-        tell(errand.lead.as_ref(), Landing::Entry(entry));
+        cache.store.insert(&fetch.ask.key, &fetch.ask.head.headers, Arc::clone(&entry));
+        cache.note_stored(&fetch.ask.key, fetch.ask.rights);
+        tell(fetch.leader.as_ref(), Outcome::Entry(entry));
     }
 
     /// The response is not stored: whoever waits goes by itself.
     fn give_up(self) {
-        self.cache.note_unstored(&self.errand.ask.key, self.errand.ask.rights);
-        tell(self.errand.lead.as_ref(), Landing::Alone);
+        self.cache.note_unstored(&self.fetch.ask.key, self.fetch.ask.rights);
+        tell(self.fetch.leader.as_ref(), Outcome::Alone);
     }
 }
 
@@ -303,7 +307,8 @@ fn is_error(status: StatusCode) -> bool {
 fn updated(stored: &HeaderMap, fresh: &HeaderMap) -> HeaderMap {
     let mut headers = stored.clone();
     let describes = |name: &http::HeaderName| {
-        [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG].contains(name) || name.as_str() == "content-md5"
+        [CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG].contains(name)
+            || name.as_str() == "content-md5"
     };
     for name in fresh.keys().filter(|name| !describes(name)) {
         headers.remove(name);

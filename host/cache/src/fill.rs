@@ -163,9 +163,9 @@ impl Growing {
 }
 
 /// Marks a body as broken off if it is dropped before its end.
-struct Writer(Arc<Growing>);
+struct EndGuard(Arc<Growing>);
 
-impl Drop for Writer {
+impl Drop for EndGuard {
     fn drop(&mut self) {
         self.0.change(|state| {
             state.end.get_or_insert(End::Broken);
@@ -176,7 +176,7 @@ impl Drop for Writer {
 /// Reads a body of known length to its end. Returns it as one piece; `None` if it breaks off or is longer or shorter than
 /// it was said to be.
 pub(crate) async fn pump(mut body: Body, growing: Arc<Growing>) -> Option<Bytes> {
-    let writer = Writer(growing);
+    let writer = EndGuard(growing);
     let growing = &writer.0;
     let mut bytes = 0;
     while let Some(frame) = next(&mut body).await? {
@@ -244,10 +244,10 @@ impl HttpBody for GrowingReader {
 }
 
 /// What is left of a body of unknown length that turned out not to be storable, for the client that asked for it.
-pub(crate) type Rest = Rc<RefCell<Option<Left>>>;
+pub(crate) type Remainder = Rc<RefCell<Option<Unstored>>>;
 
-/// See [`Rest`].
-pub(crate) enum Left {
+/// See [`Remainder`].
+pub(crate) enum Unstored {
     /// The rest of a body that is too large.
     Body(Body),
     /// The trailers.
@@ -259,18 +259,18 @@ pub(crate) enum Left {
 pub(crate) async fn pump_open(
     mut body: Body,
     growing: Arc<Growing>,
-    rest: Rest,
+    rest: Remainder,
     most: usize,
     reservation: &mut Reservation,
 ) -> Option<Bytes> {
-    let writer = Writer(growing);
+    let writer = EndGuard(growing);
     let mut bytes = 0;
     while let Some(frame) = next(&mut body).await? {
         let data = match frame.into_data() {
             Ok(data) => data,
             Err(frame) => {
                 let trailers = frame.into_trailers().ok()?;
-                rest.replace(Some(Left::Trailers(trailers)));
+                rest.replace(Some(Unstored::Trailers(trailers)));
                 writer.0.change(|state| state.end = Some(End::Apart));
                 return None;
             }
@@ -278,7 +278,7 @@ pub(crate) async fn pump_open(
         bytes += data.len();
         let fits = bytes <= most && reservation.grow(data.len());
         if !fits {
-            rest.replace(Some(Left::Body(std::mem::take(&mut body))));
+            rest.replace(Some(Unstored::Body(std::mem::take(&mut body))));
         }
         let data = Bytes::copy_from_slice(&data);
         writer.0.change(|state| {
@@ -299,14 +299,14 @@ pub(crate) async fn pump_open(
 /// Reads along with a body of unknown length that is being stored, as the client that asked for it.
 pub(crate) struct OpenReader {
     growing: Arc<Growing>,
-    rest: Rest,
+    rest: Remainder,
     next: usize,
     /// The rest of a body that is not stored.
     body: Option<Body>,
 }
 
 impl OpenReader {
-    pub(crate) fn new(growing: Arc<Growing>, rest: Rest) -> OpenReader {
+    pub(crate) fn new(growing: Arc<Growing>, rest: Remainder) -> OpenReader {
         OpenReader { growing, rest, next: 0, body: None }
     }
 }
@@ -332,8 +332,8 @@ impl HttpBody for OpenReader {
             Poll::Ready(Piece::End(End::Complete)) => Poll::Ready(None),
             Poll::Ready(Piece::End(End::Broken)) => Poll::Ready(Some(Err(BROKEN.into()))),
             Poll::Ready(Piece::End(End::Apart)) => match this.rest.take() {
-                Some(Left::Body(body)) => Pin::new(this.body.insert(body)).poll_frame(context),
-                Some(Left::Trailers(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                Some(Unstored::Body(body)) => Pin::new(this.body.insert(body)).poll_frame(context),
+                Some(Unstored::Trailers(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
                 None => Poll::Ready(None),
             },
         }

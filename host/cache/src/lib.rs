@@ -7,7 +7,7 @@
 //! | `fetch`, `refresh` | the request to the wrapped destination and its response; revalidation in the background |
 //! | `policy`, `directives`, `vary` | what may be stored, for how long it is fresh, by what it was selected |
 //! | `entry`, `store`, `purge`, `url` | stored responses, the memory for them, and how they are removed |
-//! | `fill`, `flight` | bodies that are stored while they pass; requests for which others wait |
+//! | `fill`, `collapsing` | bodies that are stored while they pass; requests for which others wait |
 //! | `respond`, `status` | responses from what is stored, and what the client, the log and the metrics are told |
 //!
 //! Locks are held for one look or change of a map and never while a request waits. Bodies are shared by reference.
@@ -15,12 +15,12 @@
 #![forbid(unsafe_code)]
 
 mod ask;
+mod collapsing;
 mod destination;
 mod directives;
 mod entry;
 mod fetch;
 mod fill;
-mod flight;
 mod key;
 mod policy;
 mod purge;
@@ -42,9 +42,9 @@ use witgate_config::model;
 use witgate_exchange::destination::Destination;
 use witgate_exchange::record::CacheResult;
 
+use crate::collapsing::Collapsing;
 use crate::destination::Cached;
 use crate::fill::Budget;
-use crate::flight::Flights;
 use crate::key::{Key, KeyRules, Rights};
 use crate::status::Counts;
 use crate::store::Store;
@@ -54,26 +54,26 @@ pub use purge::Selector;
 const FILLING: usize = 4;
 
 /// For how long requests do not wait for each other after a response that could not be stored, in seconds.
-const HURRY: u64 = 10;
+const UNCOLLAPSED_SECONDS: u64 = 10;
 
 /// The upper half of a number.
 const UPPER: u64 = 0xffff_ffff_0000_0000;
 
 /// The number of slots for keys whose requests do not wait.
-const HURRIED: usize = 1 << 12;
+const UNCOLLAPSED_SLOTS: usize = 1 << 12;
 
 /// The stored responses of all routes with a cache. It is kept through reloads.
 #[derive(Debug)]
 pub struct Cache {
     settings: model::Cache,
     store: Store,
-    flights: Arc<Flights>,
+    collapsing: Arc<Collapsing>,
     budget: Arc<Budget>,
     counts: Counts,
     begun: Instant,
     /// By the hash of a key, the keys whose requests do not wait for each other: the upper half of the hash, and the second
     /// from `begun` until which it is so. A key that takes the slot of another one only makes that one wait again.
-    hurried: Box<[AtomicU64]>,
+    uncollapsed: Box<[AtomicU64]>,
 }
 
 impl Cache {
@@ -83,11 +83,11 @@ impl Cache {
         Arc::new(Cache {
             settings,
             store: Store::new(settings.memory - filling),
-            flights: Arc::default(),
+            collapsing: Arc::default(),
             budget: Budget::new(filling),
             counts: Counts::default(),
             begun: Instant::now(),
-            hurried: (0..HURRIED).map(|_| AtomicU64::new(0)).collect(),
+            uncollapsed: (0..UNCOLLAPSED_SLOTS).map(|_| AtomicU64::new(0)).collect(),
         })
     }
 
@@ -159,19 +159,20 @@ impl Cache {
     /// Notes that the response to a request could not be stored, so that others do not wait for the next one.
     fn note_unstored(&self, key: &Key, rights: Rights) {
         let (slot, mark) = self.slot(key, rights);
-        slot.store(mark | (self.begun.elapsed().as_secs() + HURRY) & !UPPER, Ordering::Relaxed);
+        slot.store(mark | (self.begun.elapsed().as_secs() + UNCOLLAPSED_SECONDS) & !UPPER, Ordering::Relaxed);
     }
 
     /// Notes that the response to a request was stored.
     fn note_stored(&self, key: &Key, rights: Rights) {
         let (slot, mark) = self.slot(key, rights);
-        let _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |noted| (noted & UPPER == mark).then_some(0));
+        let _ = slot
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |noted| (noted & UPPER == mark).then_some(0));
     }
 
     /// The slot of a key, and what marks it as that of this key.
     fn slot(&self, key: &Key, rights: Rights) -> (&AtomicU64, u64) {
         let hash = self.store.hash(key) ^ if rights == Rights::Restricted { UPPER } else { 0 };
-        (&self.hurried[hash as usize % HURRIED], hash & UPPER)
+        (&self.uncollapsed[hash as usize % UNCOLLAPSED_SLOTS], hash & UPPER)
     }
 }
 

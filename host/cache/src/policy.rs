@@ -161,9 +161,18 @@ fn is_endless(headers: &HeaderMap) -> bool {
 pub(crate) fn without_unstored(headers: &HeaderMap, settings: &RouteCache) -> HeaderMap {
     let directives = Directives::of_response(headers);
     let mut stored = headers.clone();
-    for name in ["connection", "keep-alive", "proxy-authenticate", "proxy-authentication-info", "proxy-authorization"]
-        .into_iter()
-        .chain(["proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "age", "proxy-status"])
+    for name in
+        ["connection", "keep-alive", "proxy-authenticate", "proxy-authentication-info", "proxy-authorization"]
+            .into_iter()
+            .chain([
+                "proxy-connection",
+                "te",
+                "trailer",
+                "transfer-encoding",
+                "upgrade",
+                "age",
+                "proxy-status",
+            ])
     {
         stored.remove(name);
     }

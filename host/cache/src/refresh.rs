@@ -10,10 +10,10 @@ use http::header::{
 use witgate_exchange::facts::Facts;
 
 use crate::ask::Ask;
-use crate::destination::{Cached, Missed};
+use crate::collapsing::Role;
+use crate::destination::{Cached, Miss};
 use crate::entry::Entry;
-use crate::fetch::{Errand, LONGEST_REFRESH};
-use crate::flight::Seat;
+use crate::fetch::{Fetch, LONGEST_REFRESH};
 use crate::key::Rights;
 
 /// Ends the refresh of a response, whatever becomes of it.
@@ -40,7 +40,9 @@ impl Cached {
         }
         let refreshing = Refreshing(Arc::clone(entry));
         let mut head = (*ask.head).clone();
-        for name in [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE, RANGE] {
+        for name in
+            [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_RANGE, RANGE]
+        {
             head.headers.remove(name);
         }
         (head.method, head.upstream_method) = (Method::GET, None);
@@ -55,14 +57,14 @@ impl Cached {
         let cached = self.clone();
         tokio::task::spawn_local(async move {
             let refreshing = refreshing;
-            let lead = match cached.join(&ask) {
-                Seat::Lead(lead) => Some(lead),
+            let leader = match cached.join(&ask) {
+                Role::Leader(leader) => Some(leader),
                 // Somebody validates it already.
-                Seat::Wait(_) => return,
+                Role::Wait(_) => return,
             };
-            let missed = Missed { entry: Some(Arc::clone(&refreshing.0)), why: "stale" };
+            let missed = Miss { entry: Some(Arc::clone(&refreshing.0)), why: "stale" };
             // The body is stored by a task of its own.
-            drop(cached.fetch(&mut background, Errand::new(ask, missed, lead)).await);
+            drop(cached.fetch(&mut background, Fetch::new(ask, missed, leader)).await);
         });
     }
 }

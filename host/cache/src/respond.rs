@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG,
-    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
+    ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    DATE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use witgate_exchange::body::Body;
@@ -72,7 +72,9 @@ fn part(response: &mut Response<Body>, status: StatusCode, range: &str, bytes: B
 pub(crate) fn not_modified(response: &mut Response<Body>) {
     *response.status_mut() = StatusCode::NOT_MODIFIED;
     *response.body_mut() = Body::Empty;
-    for name in [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, CONTENT_RANGE, ACCEPT_RANGES] {
+    for name in
+        [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, CONTENT_RANGE, ACCEPT_RANGES]
+    {
         response.headers_mut().remove(name);
     }
 }
@@ -139,7 +141,9 @@ fn is_unchanged(stored: &HeaderMap, request: &HeaderMap) -> bool {
     let modified = stored.get(LAST_MODIFIED);
     // A date is a strong validator only if it is clearly older than the response (RFC 9110 section 8.8.2.2).
     let strong = match (date(stored, &LAST_MODIFIED), date(stored, &DATE)) {
-        (Some(modified), Some(generated)) => generated.duration_since(modified).is_ok_and(|age| age.as_secs() >= 1),
+        (Some(modified), Some(generated)) => {
+            generated.duration_since(modified).is_ok_and(|age| age.as_secs() >= 1)
+        }
         _ => false,
     };
     strong && modified == Some(wanted)

@@ -13,7 +13,7 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// What the cache did with one request.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Told {
+pub(crate) struct CacheStatus {
     pub(crate) result: CacheResult,
     /// For a response from the cache: for how long it is fresh, or else has been stale.
     pub(crate) freshness: Option<Result<Duration, Duration>>,
@@ -27,14 +27,14 @@ pub(crate) struct Told {
     pub(crate) detail: Option<&'static str>,
 }
 
-impl Told {
-    pub(crate) fn new(result: CacheResult) -> Told {
-        Told { result, freshness: None, forwarded: None, status: None, stored: false, detail: None }
+impl CacheStatus {
+    pub(crate) fn new(result: CacheResult) -> CacheStatus {
+        CacheStatus { result, freshness: None, forwarded: None, status: None, stored: false, detail: None }
     }
 
     /// Of a request that was forwarded for this reason.
-    pub(crate) fn forwarded(result: CacheResult, why: &'static str) -> Told {
-        Told { forwarded: Some(why), ..Told::new(result) }
+    pub(crate) fn forwarded(result: CacheResult, why: &'static str) -> CacheStatus {
+        CacheStatus { forwarded: Some(why), ..CacheStatus::new(result) }
     }
 
     /// Adds what this cache did to `Cache-Status`. What caches before it say stays in front.

@@ -82,7 +82,12 @@ impl Store {
             .build();
         let options = options.expect("items and bytes are given");
         Store {
-            resources: Cache::with_options(options, ByBytes, RandomState::default(), DefaultLifecycle::default()),
+            resources: Cache::with_options(
+                options,
+                ByBytes,
+                RandomState::default(),
+                DefaultLifecycle::default(),
+            ),
             hasher: RandomState::default(),
             changes: Default::default(),
             purges: Purges::default(),

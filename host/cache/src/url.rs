@@ -39,7 +39,9 @@ impl Url {
 
     /// Whether this URL begins with another one.
     pub(crate) fn begins_with(&self, prefix: &Url) -> bool {
-        self.scheme == prefix.scheme && self.authority == prefix.authority && self.target.starts_with(&prefix.target)
+        self.scheme == prefix.scheme
+            && self.authority == prefix.authority
+            && self.target.starts_with(&prefix.target)
     }
 
     pub(crate) fn hash(&self) -> u64 {
@@ -75,7 +77,10 @@ impl Url {
             None => self.target.clone(),
             Some(b'/') => without_dots(reference),
             Some(b'?') => format!("{path}{reference}"),
-            Some(_) => without_dots(&format!("{}/{reference}", path.rsplit_once('/').map_or("", |(folder, _)| folder))),
+            Some(_) => without_dots(&format!(
+                "{}/{reference}",
+                path.rsplit_once('/').map_or("", |(folder, _)| folder)
+            )),
         };
         Some(Url { target, ..self.clone() })
     }

@@ -40,7 +40,7 @@ impl Selection {
 /// The value of a header in normal form: fields are combined, and white space around commas does not count.
 fn normal(request: &HeaderMap, name: &HeaderName) -> Option<String> {
     let values = request.get_all(name);
-    let mut elements = values.iter().flat_map(|value| text_or_bytes(value)).peekable();
+    let mut elements = values.iter().flat_map(text_or_bytes).peekable();
     if !request.contains_key(name) {
         return None;
     }
@@ -97,8 +97,10 @@ fn codings(elements: impl Iterator<Item = String>) -> String {
 
 /// Tags of a response: the words of `Surrogate-Key`, and the elements of `Cache-Tag`.
 pub(crate) fn tags(headers: &HeaderMap) -> Vec<String> {
-    let words = headers.get_all("surrogate-key").iter().flat_map(|value| text(value).split_ascii_whitespace());
-    let elements = headers.get_all("cache-tag").iter().flat_map(|value| text(value).split(',').map(str::trim));
+    let words =
+        headers.get_all("surrogate-key").iter().flat_map(|value| text(value).split_ascii_whitespace());
+    let elements =
+        headers.get_all("cache-tag").iter().flat_map(|value| text(value).split(',').map(str::trim));
     let mut tags: Vec<String> =
         words.chain(elements).filter(|tag| !tag.is_empty()).map(str::to_owned).collect();
     tags.sort_unstable();
@@ -121,9 +123,8 @@ mod tests {
     }
 
     fn same(name: &'static str, first: &[&'static str], second: &[&'static str]) -> bool {
-        let request = |values: &[&'static str]| {
-            headers(&values.iter().map(|value| (name, *value)).collect::<Vec<_>>())
-        };
+        let request =
+            |values: &[&'static str]| headers(&values.iter().map(|value| (name, *value)).collect::<Vec<_>>());
         let selection = Selection::new(&headers(&[("vary", name)]), &request(first));
         selection.expect("a selection").fits(&request(second))
     }
@@ -157,7 +158,8 @@ mod tests {
         ] {
             assert!(same("accept-encoding", &[first], &[second]), "{first} {second}");
         }
-        for (first, second) in [("gzip", "br"), ("gzip", "gzip, identity;q=0"), ("gzip", "gzip, *;q=0"), ("", "*")]
+        for (first, second) in
+            [("gzip", "br"), ("gzip", "gzip, identity;q=0"), ("gzip", "gzip, *;q=0"), ("", "*")]
         {
             assert!(!same("accept-encoding", &[first], &[second]), "{first} {second}");
         }

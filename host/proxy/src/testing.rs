@@ -29,6 +29,7 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
         routers: Default::default(),
         upstreams,
         counter: Arc::new(MemoryCounter::default()),
+        cache: None,
         plugins: BTreeMap::new(),
     }
 }

@@ -9,7 +9,7 @@ use super::*;
 const FRESH: [(&str, &str); 1] = [("cache-control", "max-age=60")];
 
 /// Callers who have nothing in common.
-fn callers() -> Vec<(&'static str, Asked)> {
+fn callers() -> Vec<(&'static str, TestRequest)> {
     vec![
         ("a stranger", get("/")),
         ("ann", get("/").by("ann", &[("plan", "gold")])),
@@ -56,7 +56,8 @@ fn callers_at_once_get_each_their_own_response() {
     for settings in [settings(), identity] {
         run(async {
             let scene = Scene::slow(&settings, Duration::from_millis(20), Box::new(personal));
-            let all: Vec<Asked> = (0..5).flat_map(|_| callers().into_iter().map(|(_, asked)| asked)).collect();
+            let all: Vec<TestRequest> =
+                (0..5).flat_map(|_| callers().into_iter().map(|(_, asked)| asked)).collect();
             let got = futures_util::future::join_all(all.iter().map(|asked| scene.ask(asked))).await;
             for (asked, got) in all.iter().zip(got) {
                 let own = testing::bytes(personal(&asked.facts()).unwrap().into_body()).await.unwrap();
@@ -73,7 +74,9 @@ fn responses_that_say_so_are_for_all() {
         for (first, asked) in callers() {
             for (second, other) in callers() {
                 let reuses = run(async {
-                    Scene::new(&settings(), always(&[("cache-control", directive)])).reuses(&asked, &other).await
+                    Scene::new(&settings(), always(&[("cache-control", directive)]))
+                        .reuses(&asked, &other)
+                        .await
                 });
                 assert!(reuses, "{directive}: {second} after {first}");
             }
@@ -86,7 +89,7 @@ fn an_identity_is_its_binding_issuer_subject_and_claims() {
     let mut settings = settings();
     settings.share = Share::Identity;
     let ann = |claims: &[(&str, &str)]| get("/").by("ann", claims);
-    let reuses = |first: Asked, second: Asked| {
+    let reuses = |first: TestRequest, second: TestRequest| {
         run(async { Scene::new(&settings, always(&FRESH)).reuses(&first, &second).await })
     };
     assert!(reuses(ann(&[("iss", "a"), ("scope", "x")]), ann(&[("scope", "x"), ("iss", "a")])));
@@ -95,7 +98,8 @@ fn an_identity_is_its_binding_issuer_subject_and_claims() {
     assert!(!reuses(ann(&[("scope", "x")]), ann(&[("scope", "x y")])));
     assert!(!reuses(ann(&[("ab", "c")]), ann(&[("a", "bc")])), "parts do not run into each other");
     let mut other = ann(&[]);
-    other.head.identity = Some(Arc::new(Identity { subject: "ann".into(), claims: Vec::new(), binding: "key".into() }));
+    other.head.identity =
+        Some(Arc::new(Identity { subject: "ann".into(), claims: Vec::new(), binding: "key".into() }));
     assert!(!reuses(ann(&[]), other));
     assert!(!reuses(ann(&[]), ann(&[]).with_certificate("00")));
 }
@@ -104,28 +108,37 @@ fn an_identity_is_its_binding_issuer_subject_and_claims() {
 fn a_claim_is_shared_by_those_who_have_it() {
     let mut settings = settings();
     settings.share = Share::Claim("plan".into());
-    let by = |subject: &str, claims: &[(&str, &str)]| get("/").by(subject, claims).added("x-auth-subject", subject);
-    let reuses = |first: Asked, second: Asked| {
+    let by = |subject: &str, claims: &[(&str, &str)]| {
+        get("/").by(subject, claims).added("x-auth-subject", subject)
+    };
+    let reuses = |first: TestRequest, second: TestRequest| {
         run(async { Scene::new(&settings, always(&FRESH)).reuses(&first, &second).await })
     };
     assert!(reuses(by("ann", &[("plan", "gold")]), by("bob", &[("plan", "gold")])));
     assert!(!reuses(by("ann", &[("plan", "gold")]), by("bob", &[("plan", "free")])));
-    assert!(!reuses(by("ann", &[("plan", "gold"), ("iss", "a")]), by("bob", &[("plan", "gold"), ("iss", "b")])));
+    assert!(!reuses(
+        by("ann", &[("plan", "gold"), ("iss", "a")]),
+        by("bob", &[("plan", "gold"), ("iss", "b")])
+    ));
     assert!(!reuses(by("ann", &[]), by("ann", &[])), "a missing claim shares nothing");
     assert!(!reuses(by("ann", &[("plan", "gold")]), get("/")));
 }
 
 #[test]
 fn what_the_gateway_adds_and_where_it_sends_tell_requests_apart() {
-    let reuses = |first: Asked, second: Asked| {
-        run(async { Scene::new(&settings(), always(&[("cache-control", "public, max-age=60")])).reuses(&first, &second).await })
+    let reuses = |first: TestRequest, second: TestRequest| {
+        run(async {
+            Scene::new(&settings(), always(&[("cache-control", "public, max-age=60")]))
+                .reuses(&first, &second)
+                .await
+        })
     };
     assert!(reuses(get("/").added("x-tenant", "a"), get("/").added("x-tenant", "a")));
     assert!(!reuses(get("/").added("x-tenant", "a"), get("/").added("x-tenant", "b")));
     assert!(!reuses(get("/").added("x-tenant", "a"), get("/")));
     assert!(!reuses(get("/").added("x-auth-subject", "ann"), get("/").added("x-auth-subject", "bob")));
     assert!(reuses(get("/").added("x-request-id", "1"), get("/").added("x-request-id", "2")));
-    let canary = Asked { upstream: "canary", ..get("/") };
+    let canary = TestRequest { upstream: "canary", ..get("/") };
     assert!(!reuses(canary, get("/")), "another upstream of a split");
     let mut elsewhere = get("/");
     elsewhere.head.upstream_target = Some("/other".parse().unwrap());
@@ -172,7 +185,7 @@ fn headers_that_alter_the_target_poison_nothing() {
 fn a_get_with_content_neither_fills_nor_uses_the_cache() {
     run(async {
         let scene = Scene::new(&settings(), always(&FRESH));
-        let fat = Asked { body: "evil", ..get("/") };
+        let fat = TestRequest { body: "evil", ..get("/") };
         assert_eq!(scene.ask(&fat).await.told(), "witgate; fwd=bypass");
         assert!(!scene.ask(&get("/")).await.is_hit());
         assert!(!scene.ask(&fat).await.is_hit());
@@ -241,8 +254,8 @@ fn other_methods_pass() {
     run(async {
         let scene = Scene::new(&settings(), always(&FRESH));
         for method in [Method::OPTIONS, Method::TRACE, Method::POST] {
-            scene.ask(&Asked::new(method.clone(), "/", &[])).await;
-            assert!(!scene.ask(&Asked::new(method, "/", &[])).await.is_hit());
+            scene.ask(&TestRequest::new(method.clone(), "/", &[])).await;
+            assert!(!scene.ask(&TestRequest::new(method, "/", &[])).await.is_hit());
         }
     });
 }

@@ -87,7 +87,22 @@ fn the_failure_of_the_upstream_is_that_of_all_who_wait() {
         let asked = get("/");
         let got = join_all((0..100).map(|_| scene.send(&asked))).await;
         assert_eq!(scene.asked(), 1);
-        assert!(got.iter().all(|got| got.as_ref().is_err_and(|fault| fault.kind == FaultKind::UpstreamUnreachable)));
+        assert!(
+            got.iter()
+                .all(|got| got.as_ref().is_err_and(|fault| fault.kind == FaultKind::UpstreamUnreachable))
+        );
+    });
+}
+
+#[test]
+fn the_deadline_of_the_first_is_not_that_of_the_others() {
+    run(async {
+        let timeout: Script = fails(FaultKind::RequestTimeout);
+        let scene = Scene::slow(&settings(), SOON, in_order(vec![timeout, always(&FRESH)]));
+        let asked = get("/");
+        let (first, second) = tokio::join!(scene.send(&asked), scene.ask(&asked));
+        assert_eq!(first.expect_err("its own deadline").kind, FaultKind::RequestTimeout);
+        assert_eq!((second.body.as_str(), scene.asked()), ("answer 0", 2));
     });
 }
 
@@ -96,7 +111,7 @@ fn each_keeps_its_own_deadline() {
     run(async {
         let scene = Scene::slow(&settings(), SOON * 10, always(&FRESH));
         let patient = get("/");
-        let hasty = Asked { timeout: Some(SOON), ..get("/") };
+        let hasty = TestRequest { timeout: Some(SOON), ..get("/") };
         let begun = std::time::Instant::now();
         let (first, second) = tokio::join!(scene.ask(&patient), async {
             let fault = scene.send(&hasty).await.expect_err("it gives up");
@@ -234,7 +249,8 @@ fn a_body_of_unknown_length_is_stored_when_it_has_ended() {
 fn a_slow_client_keeps_nobody_waiting() {
     for known in [true, false] {
         run(async {
-            let scene = Scene::new(&settings(), pieces(&["one ", "two"], Duration::from_millis(1), known, false));
+            let scene =
+                Scene::new(&settings(), pieces(&["one ", "two"], Duration::from_millis(1), known, false));
             let asked = get("/");
             let mut slow = asked.facts();
             // Its body is not read.
@@ -253,7 +269,10 @@ fn trailers_reach_the_client_and_keep_the_response_from_being_stored() {
         let script: Script = Box::new(|_| {
             let mut trailers = HeaderMap::new();
             trailers.insert("x-sum", "1".parse().unwrap());
-            let frames = [http_body::Frame::data(bytes::Bytes::from_static(b"data")), http_body::Frame::trailers(trailers)];
+            let frames = [
+                http_body::Frame::data(bytes::Bytes::from_static(b"data")),
+                http_body::Frame::trailers(trailers),
+            ];
             let stream = futures_util::stream::iter(frames.map(Ok));
             let mut response = Response::new(Body::wrap(http_body_util::StreamBody::new(stream)));
             response.headers_mut().insert("cache-control", "max-age=60".parse().unwrap());

@@ -91,7 +91,10 @@ fn settings_give_lifetimes_and_turn_heuristics_off() {
         settings.heuristics = false;
         assert!(Scene::new(&settings, status(404, &[])).reuses(&get("/"), &get("/")).await);
         let own = status(404, &[("cache-control", "max-age=0")]);
-        assert!(!Scene::new(&settings, own).reuses(&get("/"), &get("/")).await, "its own lifetime comes first");
+        assert!(
+            !Scene::new(&settings, own).reuses(&get("/"), &get("/")).await,
+            "its own lifetime comes first"
+        );
         let hour = date(-3600);
         let heuristic = always(&[("last-modified", &hour)]);
         assert!(!Scene::new(&settings, heuristic).reuses(&get("/"), &get("/")).await);
@@ -164,7 +167,8 @@ fn directives_of_requests_are_obeyed() {
         }
         let scene = Scene::new(&settings(), always(&headers));
         assert!(!scene.reuses(&get("/"), &with(&[("pragma", "no-cache")])).await);
-        let only = scene.ask(&Asked::new(Method::GET, "/other", &[("cache-control", "only-if-cached")])).await;
+        let only =
+            scene.ask(&TestRequest::new(Method::GET, "/other", &[("cache-control", "only-if-cached")])).await;
         assert_eq!((only.status, scene.asked()), (504, 2), "the origin is not asked");
         let mut deaf = settings();
         deaf.request_directives = false;
@@ -184,7 +188,8 @@ fn validating(validator: (&'static str, &'static str), header: &'static str, mor
         let asked = facts.head.headers.get(header).cloned();
         NOTED.with_borrow_mut(|noted| noted.push(format!("{asked:?}")));
         if asked.is_some_and(|asked| asked == validator.1) {
-            let mut response = testing::response(&[("cache-control", more), ("x-new", "1"), ("etag", "\"z\"")], "");
+            let mut response =
+                testing::response(&[("cache-control", more), ("x-new", "1"), ("etag", "\"z\"")], "");
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             return Ok(response);
         }
@@ -203,7 +208,10 @@ fn stale_responses_are_validated_and_updated() {
             let scene = Scene::new(&settings(), validating(validator, header, "max-age=60"));
             scene.ask(&get("/")).await;
             let second = scene.ask(&get("/")).await;
-            assert_eq!(second.told().replace("ttl=59", "ttl=60"), "witgate; fwd=stale; ttl=60; fwd-status=304; stored");
+            assert_eq!(
+                second.told().replace("ttl=59", "ttl=60"),
+                "witgate; fwd=stale; ttl=60; fwd-status=304; stored"
+            );
             assert_eq!((second.status, second.body.as_str()), (200, "the body"));
             assert!(["x-old", "x-new"].iter().all(|name| second.headers.contains_key(*name)));
             assert_eq!(second.headers[validator.0], validator.1);
@@ -227,8 +235,11 @@ fn what_a_validation_forbids_is_not_stored_any_longer() {
 #[test]
 fn conditions_of_clients_are_answered_from_what_is_stored() {
     run(async {
-        let headers =
-            [("cache-control", "max-age=60"), ("etag", "W/\"a\""), ("last-modified", "Wed, 01 Jan 2020 00:00:00 GMT")];
+        let headers = [
+            ("cache-control", "max-age=60"),
+            ("etag", "W/\"a\""),
+            ("last-modified", "Wed, 01 Jan 2020 00:00:00 GMT"),
+        ];
         let scene = Scene::new(&settings(), always(&headers));
         scene.ask(&get("/")).await;
         for (condition, status) in [
@@ -245,7 +256,8 @@ fn conditions_of_clients_are_answered_from_what_is_stored() {
             assert_eq!(got.headers["etag"], "W/\"a\"");
             assert_eq!(got.body.is_empty(), status == 304);
         }
-        let both = with(&[("if-none-match", "\"b\""), ("if-modified-since", "Wed, 01 Jan 2020 00:00:00 GMT")]);
+        let both =
+            with(&[("if-none-match", "\"b\""), ("if-modified-since", "Wed, 01 Jan 2020 00:00:00 GMT")]);
         assert_eq!(scene.ask(&both).await.status, 200, "If-None-Match comes first");
         let got = scene.ask(&with(&[("if-match", "\"a\"")])).await;
         assert_eq!(got.told(), "witgate; fwd=request", "that is for the origin to decide");
@@ -267,12 +279,15 @@ fn the_condition_of_a_first_client_does_not_keep_the_response_from_being_stored(
 fn heads_are_answered_from_gets_and_stored_for_none() {
     run(async {
         let scene = Scene::new(&settings(), always(&[("cache-control", "max-age=60")]));
-        let head = Asked::new(Method::HEAD, "/", &[]);
+        let head = TestRequest::new(Method::HEAD, "/", &[]);
         assert!(!scene.ask(&head).await.is_hit());
         assert!(!scene.ask(&head).await.is_hit(), "a response to HEAD is not stored");
         scene.ask(&get("/")).await;
         let got = scene.ask(&head).await;
-        assert_eq!((got.is_hit(), got.body.as_str(), &got.headers["content-length"]), (true, "", &"8".parse().unwrap()));
+        assert_eq!(
+            (got.is_hit(), got.body.as_str(), &got.headers["content-length"]),
+            (true, "", &"8".parse().unwrap())
+        );
     });
 }
 
@@ -280,7 +295,8 @@ fn heads_are_answered_from_gets_and_stored_for_none() {
 fn responses_are_selected_by_what_vary_names() {
     run(async {
         let script: Script = Box::new(|facts| {
-            let language = facts.head.headers.get("accept-language").map(|value| value.to_str().unwrap().to_owned());
+            let language =
+                facts.head.headers.get("accept-language").map(|value| value.to_str().unwrap().to_owned());
             let headers = [("cache-control", "max-age=60"), ("vary", "Accept-Language")];
             Ok(testing::response(&headers, language.unwrap_or_default()))
         });
@@ -295,7 +311,9 @@ fn responses_are_selected_by_what_vary_names() {
             let language = format!("x-{number}");
             scene.ask(&with(&[("accept-language", &language)])).await;
         }
-        assert!(scene.ask(&in_language("x-199")).await.is_hit() && !scene.ask(&in_language("de")).await.is_hit());
+        assert!(
+            scene.ask(&in_language("x-199")).await.is_hit() && !scene.ask(&in_language("de")).await.is_hit()
+        );
         assert_eq!(scene.cache.usage().resources, 1);
     });
 }
@@ -305,7 +323,8 @@ fn the_condition_of_a_head_says_nothing_about_what_is_stored() {
     run(async {
         let script: Script = Box::new(|facts| {
             if facts.head.method == Method::HEAD {
-                let mut response = testing::response(&[("cache-control", "max-age=60"), ("etag", "\"b\"")], "");
+                let mut response =
+                    testing::response(&[("cache-control", "max-age=60"), ("etag", "\"b\"")], "");
                 *response.status_mut() = StatusCode::NOT_MODIFIED;
                 return Ok(response);
             }
@@ -313,7 +332,10 @@ fn the_condition_of_a_head_says_nothing_about_what_is_stored() {
         });
         let scene = Scene::new(&settings(), script);
         scene.ask(&get("/")).await;
-        assert_eq!(scene.ask(&Asked::new(Method::HEAD, "/", &[("if-none-match", "\"b\"")])).await.status, 304);
+        assert_eq!(
+            scene.ask(&TestRequest::new(Method::HEAD, "/", &[("if-none-match", "\"b\"")])).await.status,
+            304
+        );
         assert!(!scene.ask(&get("/")).await.is_hit(), "the stored response is as stale as before");
     });
 }

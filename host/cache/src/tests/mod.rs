@@ -83,13 +83,13 @@ pub(crate) struct Scene {
 
 /// What a client got.
 #[derive(Debug)]
-pub(crate) struct Got {
+pub(crate) struct TestResponse {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
 
-impl Got {
+impl TestResponse {
     /// The last element of `Cache-Status`.
     pub(crate) fn told(&self) -> &str {
         let values = self.headers.get_all("cache-status");
@@ -103,7 +103,7 @@ impl Got {
 
 /// A request.
 #[derive(Clone)]
-pub(crate) struct Asked {
+pub(crate) struct TestRequest {
     pub(crate) head: RequestHead,
     pub(crate) received: Option<RequestHead>,
     pub(crate) upstream: &'static str,
@@ -111,21 +111,21 @@ pub(crate) struct Asked {
     pub(crate) timeout: Option<Duration>,
 }
 
-impl Asked {
-    pub(crate) fn new(method: Method, target: &str, headers: &[(&str, &str)]) -> Asked {
+impl TestRequest {
+    pub(crate) fn new(method: Method, target: &str, headers: &[(&str, &str)]) -> TestRequest {
         let mut head = testing::head(method, target, headers);
         head.route = Some("a-route".into());
-        Asked { head, received: None, upstream: "origin", body: "", timeout: None }
+        TestRequest { head, received: None, upstream: "origin", body: "", timeout: None }
     }
 
-    pub(crate) fn by(mut self, subject: &str, claims: &[(&str, &str)]) -> Asked {
+    pub(crate) fn by(mut self, subject: &str, claims: &[(&str, &str)]) -> TestRequest {
         let claims = claims.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         self.head.identity =
             Some(Arc::new(Identity { subject: subject.to_owned(), claims, binding: "jwt".into() }));
         self
     }
 
-    pub(crate) fn with_certificate(mut self, fingerprint: &str) -> Asked {
+    pub(crate) fn with_certificate(mut self, fingerprint: &str) -> TestRequest {
         let (subject, names) = ("CN=a".to_owned(), Vec::new());
         self.head.client.certificate =
             Some(Arc::new(ClientCertificate { subject, names, fingerprint: fingerprint.to_owned() }));
@@ -133,7 +133,7 @@ impl Asked {
     }
 
     /// The gateway adds or changes a header before the request comes to the cache.
-    pub(crate) fn added(mut self, name: &'static str, value: &str) -> Asked {
+    pub(crate) fn added(mut self, name: &'static str, value: &str) -> TestRequest {
         self.received.get_or_insert_with(|| self.head.clone());
         self.head.headers.insert(HeaderName::from_static(name), value.parse().expect("a value"));
         self
@@ -152,13 +152,13 @@ impl Asked {
 }
 
 /// A GET of this target.
-pub(crate) fn get(target: &str) -> Asked {
-    Asked::new(Method::GET, target, &[])
+pub(crate) fn get(target: &str) -> TestRequest {
+    TestRequest::new(Method::GET, target, &[])
 }
 
 /// A GET of `/` with these headers.
-pub(crate) fn with(headers: &[(&str, &str)]) -> Asked {
-    Asked::new(Method::GET, "/", headers)
+pub(crate) fn with(headers: &[(&str, &str)]) -> TestRequest {
+    TestRequest::new(Method::GET, "/", headers)
 }
 
 impl Scene {
@@ -179,25 +179,25 @@ impl Scene {
         self.origin.asked.load(Ordering::SeqCst)
     }
 
-    pub(crate) async fn send(&self, asked: &Asked) -> Result<Got, Fault> {
+    pub(crate) async fn send(&self, asked: &TestRequest) -> Result<TestResponse, Fault> {
         let mut facts = asked.facts();
         let body = Body::from(bytes::Bytes::from_static(asked.body.as_bytes()));
         let response = self.destination.serve(&mut facts, body).await?;
         let (parts, body) = response.into_parts();
         let body = testing::bytes(body).await.unwrap_or_else(|error| format!("broken: {error}").into());
-        Ok(Got {
+        Ok(TestResponse {
             status: parts.status.as_u16(),
             headers: parts.headers,
             body: String::from_utf8_lossy(&body).into_owned(),
         })
     }
 
-    pub(crate) async fn ask(&self, asked: &Asked) -> Got {
+    pub(crate) async fn ask(&self, asked: &TestRequest) -> TestResponse {
         self.send(asked).await.unwrap_or_else(|fault| panic!("{fault}"))
     }
 
     /// Asks twice, and returns whether the second response came from the cache.
-    pub(crate) async fn reuses(&self, first: &Asked, second: &Asked) -> bool {
+    pub(crate) async fn reuses(&self, first: &TestRequest, second: &TestRequest) -> bool {
         self.ask(first).await;
         self.ask(second).await.is_hit()
     }

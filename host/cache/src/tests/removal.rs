@@ -34,7 +34,7 @@ fn unsafe_requests_that_succeed_invalidate_their_url() {
             for target in ["/a", "/a?b", "/made"] {
                 scene.ask(&get(target)).await;
             }
-            scene.ask(&Asked::new(method.clone(), "/a", &[])).await;
+            scene.ask(&TestRequest::new(method.clone(), "/a", &[])).await;
             assert_eq!(scene.ask(&get("/a")).await.is_hit(), !invalid, "{method} {code}");
             assert_eq!(scene.ask(&get("/made")).await.is_hit(), !invalid, "{method} {code}");
             assert!(scene.ask(&get("/a?b")).await.is_hit(), "another URL");
@@ -46,7 +46,7 @@ fn unsafe_requests_that_succeed_invalidate_their_url() {
 fn a_response_that_was_asked_for_before_an_unsafe_request_is_not_used_after_it() {
     run(async {
         let scene = Scene::slow(&settings(), Duration::from_millis(30), always(&FRESH));
-        let (asked, post) = (get("/"), Asked::new(Method::POST, "/", &[]));
+        let (asked, post) = (get("/"), TestRequest::new(Method::POST, "/", &[]));
         let early = async {
             tokio::time::sleep(Duration::from_millis(10)).await;
             scene.ask(&post).await
@@ -63,16 +63,19 @@ fn a_response_that_was_asked_for_before_an_unsafe_request_is_not_used_after_it()
 }
 
 fn tagged() -> Scene {
-    Scene::new(&settings(), Box::new(|facts| {
-        let path = facts.head.path().to_owned();
-        let headers = [
-            ("cache-control", "max-age=60, stale-if-error=60"),
-            ("etag", "\"a\""),
-            ("surrogate-key", if path.starts_with("/a") { "a all" } else { "b all" }),
-            ("vary", "accept-language"),
-        ];
-        Ok(testing::response(&headers, path))
-    }))
+    Scene::new(
+        &settings(),
+        Box::new(|facts| {
+            let path = facts.head.path().to_owned();
+            let headers = [
+                ("cache-control", "max-age=60, stale-if-error=60"),
+                ("etag", "\"a\""),
+                ("surrogate-key", if path.starts_with("/a") { "a all" } else { "b all" }),
+                ("vary", "accept-language"),
+            ];
+            Ok(testing::response(&headers, path))
+        }),
+    )
 }
 
 #[test]
@@ -83,7 +86,7 @@ fn purges_remove_what_they_mean_and_nothing_else() {
             for target in ["/a", "/a/b", "/b"] {
                 scene.ask(&get(target)).await;
             }
-            scene.ask(&Asked::new(Method::GET, "/a", &[("accept-language", "de")])).await;
+            scene.ask(&TestRequest::new(Method::GET, "/a", &[("accept-language", "de")])).await;
             let count = scene.cache.purge(selector, false);
             let mut left = Vec::new();
             for target in ["/a", "/a/b", "/b"] {
@@ -94,7 +97,11 @@ fn purges_remove_what_they_mean_and_nothing_else() {
             (count, left)
         })
     };
-    assert_eq!(purged(Selector::url("http://a.example/a").unwrap()), (2, vec!["/a/b", "/b"]), "every variant");
+    assert_eq!(
+        purged(Selector::url("http://a.example/a").unwrap()),
+        (2, vec!["/a/b", "/b"]),
+        "every variant"
+    );
     assert_eq!(purged(Selector::url("HTTP://A.EXAMPLE:80/b").unwrap()), (1, vec!["/a", "/a/b"]));
     assert_eq!(purged(Selector::url("https://a.example/b").unwrap()).0, 0);
     assert_eq!(purged(Selector::prefix("http://a.example/a").unwrap()), (3, vec!["/b"]));
@@ -156,7 +163,10 @@ fn the_list_says_what_is_stored() {
         scene.ask(&get("/a?x")).await;
         let [stored] = &scene.cache.list(&Selector::all(), 10)[..] else { panic!("one response") };
         assert_eq!((stored.url.as_str(), stored.status), ("http://a.example/a?x", 200));
-        assert_eq!((stored.tags.as_slice(), stored.age_seconds), (&["a".to_owned(), "all".to_owned()][..], 0));
+        assert_eq!(
+            (stored.tags.as_slice(), stored.age_seconds),
+            (&["a".to_owned(), "all".to_owned()][..], 0)
+        );
         assert!(stored.bytes > 512 && stored.fresh_seconds >= 59);
     });
 }

@@ -31,10 +31,8 @@ fn failures() -> Vec<(&'static str, Script)> {
     .map(fault)
     .into();
     failures.extend([500, 502, 503, 504].map(|code| ("status", status(code, &[]))));
-    failures.push((
-        "fallback",
-        Box::new(|_: &Facts| Ok(testing::response(&[], "a fixed response"))) as Script,
-    ));
+    failures
+        .push(("fallback", Box::new(|_: &Facts| Ok(testing::response(&[], "a fixed response"))) as Script));
     failures
 }
 
@@ -81,7 +79,10 @@ fn the_window_and_the_response_decide() {
         })
     };
     assert!(served(settings(), ", stale-if-error=60") && !served(settings(), ""));
-    assert!(!served(lasting(5), "") && !served(lasting(60), ", stale-if-error=5"), "its own window comes first");
+    assert!(
+        !served(lasting(5), "") && !served(lasting(60), ", stale-if-error=5"),
+        "its own window comes first"
+    );
     for forbidden in [", must-revalidate", ", proxy-revalidate", ", s-maxage=1", ", no-cache"] {
         assert!(!served(lasting(60), &format!("{forbidden}, stale-if-error=60")), "{forbidden}");
     }
@@ -101,11 +102,8 @@ fn faults_that_are_not_the_upstreams_stay_what_they_are() {
 #[test]
 fn all_who_wait_get_the_stale_response() {
     run(async {
-        let scene = Scene::slow(
-            &lasting(60),
-            Duration::from_millis(20),
-            in_order(vec![old(""), status(503, &[])]),
-        );
+        let scene =
+            Scene::slow(&lasting(60), Duration::from_millis(20), in_order(vec![old(""), status(503, &[])]));
         scene.ask(&get("/")).await;
         let asked = get("/");
         let got = futures_util::future::join_all((0..50).map(|_| scene.ask(&asked))).await;
@@ -137,7 +135,10 @@ fn a_stale_response_is_used_while_it_is_revalidated_without_credentials() {
         scene.ask(&get("/")).await;
         let asked = with(&[("authorization", "Basic x")]);
         let got = futures_util::future::join_all((0..20).map(|_| scene.ask(&asked))).await;
-        assert!(got.iter().all(|got| got.body == "answer 0" && got.told() == "witgate; hit; ttl=-10"), "{got:?}");
+        assert!(
+            got.iter().all(|got| got.body == "answer 0" && got.told() == "witgate; hit; ttl=-10"),
+            "{got:?}"
+        );
         until_asked(&scene, 2).await;
         assert_eq!(NOTED.take(), ["None"], "once, and without the caller's credentials");
         let next = scene.ask(&get("/")).await;

@@ -34,7 +34,13 @@ pub(crate) struct Admin {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { address: "127.0.0.1:9900".to_owned(), socket: None, token: None, read_token: None, hosts: Vec::new() }
+        Self {
+            address: "127.0.0.1:9900".to_owned(),
+            socket: None,
+            token: None,
+            read_token: None,
+            hosts: Vec::new(),
+        }
     }
 }
 

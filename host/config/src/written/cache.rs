@@ -123,9 +123,14 @@ impl RouteCache {
                     lifetimes.insert(number, lifetime.value.0);
                 }
                 _ => {
-                    let hint = Some("responses with 200 to 599 are stored, except for 206 and 304".to_owned());
+                    let hint =
+                        Some("responses with 200 to 599 are stored, except for 206 and 304".to_owned());
                     let at = child(&child(at, "lifetimes"), &status);
-                    scope.report_key(&at, format!("responses with the status `{status}` are not stored"), hint);
+                    scope.report_key(
+                        &at,
+                        format!("responses with the status `{status}` are not stored"),
+                        hint,
+                    );
                 }
             }
         }

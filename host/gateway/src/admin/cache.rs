@@ -12,7 +12,7 @@ const LISTED: usize = 1_000;
 
 /// What a request is about.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct Query {
     /// `None`: nothing is selected.
     pub(super) selector: Option<Selector>,
     pub(super) soft: bool,
@@ -64,8 +64,8 @@ pub(crate) struct StoredResponse {
 ///
 /// # Errors
 /// Why it is invalid.
-pub(super) fn read(query: Option<&str>) -> Result<Asked, String> {
-    let mut asked = Asked { selector: None, soft: false };
+pub(super) fn read(query: Option<&str>) -> Result<Query, String> {
+    let mut asked = Query { selector: None, soft: false };
     for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = percent_decode_str(value).decode_utf8().map_err(|_| format!("`{name}` is no UTF-8"))?;
@@ -78,7 +78,9 @@ pub(super) fn read(query: Option<&str>) -> Result<Asked, String> {
             ("prefix", prefix) => Selector::prefix(prefix)?,
             ("tag", tag) => Selector::tag(tag)?,
             ("all", "true") => Selector::all(),
-            _ => return Err(format!("`{pair}` is none of url=URL, prefix=URL, tag=TAG, all=true, soft=true")),
+            _ => {
+                return Err(format!("`{pair}` is none of url=URL, prefix=URL, tag=TAG, all=true, soft=true"));
+            }
         };
         if asked.selector.replace(selector).is_some() {
             return Err("select responses by one of url, prefix, tag and all".to_owned());
@@ -88,14 +90,21 @@ pub(super) fn read(query: Option<&str>) -> Result<Asked, String> {
 }
 
 /// Purges, away from the thread that serves admin requests.
-pub(super) async fn purge(cache: Option<Arc<Cache>>, selector: Selector, soft: bool) -> Result<Purged, String> {
+pub(super) async fn purge(
+    cache: Option<Arc<Cache>>,
+    selector: Selector,
+    soft: bool,
+) -> Result<Purged, String> {
     let cache = cache.ok_or("no route has a cache")?;
     let purged = tokio::task::spawn_blocking(move || cache.purge(selector, soft)).await;
     purged.map(|purged| Purged { purged }).map_err(|error| error.to_string())
 }
 
 /// The state of the cache, with the responses that are asked for.
-pub(super) async fn show(cache: Option<Arc<Cache>>, selector: Option<Selector>) -> Result<CacheStatus, String> {
+pub(super) async fn show(
+    cache: Option<Arc<Cache>>,
+    selector: Option<Selector>,
+) -> Result<CacheStatus, String> {
     let cache = cache.ok_or("no route has a cache")?;
     let shown = tokio::task::spawn_blocking(move || {
         let usage = cache.usage();
@@ -128,10 +137,12 @@ mod tests {
     fn the_query_says_which_responses_are_meant() {
         let url = "http%3A%2F%2Fa.example%2Fx%3Fy%3D1%262";
         let asked = read(Some(&format!("url={url}&soft=true"))).expect("a selection");
-        assert_eq!(asked, Asked { selector: Selector::url("http://a.example/x?y=1&2").ok(), soft: true });
-        assert_eq!(read(None), Ok(Asked { selector: None, soft: false }));
+        assert_eq!(asked, Query { selector: Selector::url("http://a.example/x?y=1&2").ok(), soft: true });
+        assert_eq!(read(None), Ok(Query { selector: None, soft: false }));
         assert_eq!(read(Some("all=true")).expect("all").selector, Some(Selector::all()));
-        for wrong in ["url=/x", "tag=", "all=yes", "soft=1", "colour=red", "tag=a&tag=b", "tag=a&all=true", "tag=%FF"] {
+        for wrong in
+            ["url=/x", "tag=", "all=yes", "soft=1", "colour=red", "tag=a&tag=b", "tag=a&all=true", "tag=%FF"]
+        {
             assert!(read(Some(wrong)).is_err(), "{wrong}");
         }
     }

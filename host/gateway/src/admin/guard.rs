@@ -177,7 +177,12 @@ mod tests {
             }
         }
         assert_eq!(ask(&closed, Entrance::Tcp, "/readyz", ""), Ok(()));
-        let change = check_change(&closed, Entrance::Tcp, &Method::POST, &headers(AUTHORIZATION, "Bearer for-reading"));
+        let change = check_change(
+            &closed,
+            Entrance::Tcp,
+            &Method::POST,
+            &headers(AUTHORIZATION, "Bearer for-reading"),
+        );
         assert_eq!(change.unwrap_err().0, StatusCode::UNAUTHORIZED, "reading is not changing");
     }
 

@@ -158,7 +158,8 @@ async fn accept_socket(context: Arc<Context>, listener: std::os::unix::net::Unix
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let user = stream.peer_cred().map_or_else(|_| "unknown".to_owned(), |peer| peer.uid().to_string());
+                let user =
+                    stream.peer_cred().map_or_else(|_| "unknown".to_owned(), |peer| peer.uid().to_string());
                 let who = format!("user {user} by the admin socket");
                 serve(context.clone(), stream, guard::Entrance::Socket, who);
             }

@@ -27,9 +27,12 @@ impl Collector for CacheMetrics {
         for (result, count) in usage.results {
             family.counter(&[("result", result.name())], count)?;
         }
-        let help = "Bytes of the cache: of stored responses, of those that are being stored, and the limit of both";
+        let help =
+            "Bytes of the cache: of stored responses, of those that are being stored, and the limit of both";
         let mut family = Family::gauges(&mut encoder, "witgate_cache_bytes", help)?;
-        for (kind, bytes) in [("stored", usage.bytes), ("filling", usage.filling_bytes), ("limit", usage.memory)] {
+        for (kind, bytes) in
+            [("stored", usage.bytes), ("filling", usage.filling_bytes), ("limit", usage.memory)]
+        {
             family.gauge(&[("kind", kind)], i64::try_from(bytes).unwrap_or(i64::MAX))?;
         }
         let help = "Keys under which responses are stored";

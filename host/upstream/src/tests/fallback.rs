@@ -8,7 +8,6 @@ use http::{Method, Response, StatusCode};
 use witgate_config::model::{self, Breaker};
 use witgate_exchange::body::Body;
 use witgate_exchange::fault::{Fault, FaultKind};
-use witgate_exchange::identity::Identity;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, forward, get, settings};

@@ -79,7 +79,7 @@ impl Fixture {
             timeout: None,
             body_bytes: None,
             merge_slashes: true,
-        cache: None,
+            cache: None,
         };
         let plugins = plugins.into_iter().map(Arc::new).collect();
         Fixture {

@@ -17,7 +17,7 @@ const SHARDS: usize = 16;
 
 /// What has become of a request that others wait for.
 #[derive(Debug, Clone)]
-pub(crate) enum Landing {
+pub(crate) enum Outcome {
     /// There is no response yet.
     Pending,
     /// There is a response that is stored or being stored. Whether others may use it is theirs to check.
@@ -34,65 +34,65 @@ pub(crate) enum Landing {
 
 /// The requests that are on their way, by their key and by whether they have restricted rights: those wait only for each
 /// other, because hardly any of their responses is for all.
-type Shard = HashMap<(Key, bool), watch::Receiver<Landing>>;
+type Shard = HashMap<(Key, bool), watch::Receiver<Outcome>>;
 
 /// The requests that are on their way.
 #[derive(Debug, Default)]
-pub(crate) struct Flights {
+pub(crate) struct Collapsing {
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
 }
 
 /// What a request does about its miss.
-pub(crate) enum Seat {
+pub(crate) enum Role {
     /// It is the one that is sent.
-    Lead(Lead),
+    Leader(Leader),
     /// It waits.
-    Wait(watch::Receiver<Landing>),
+    Wait(watch::Receiver<Outcome>),
 }
 
-impl Flights {
+impl Collapsing {
     fn shard(&self, key: &(Key, bool)) -> MutexGuard<'_, Shard> {
         let index = self.hasher.hash_one(&key.0) as usize % SHARDS;
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The request on its way under this key, or the right to be it.
-    pub(crate) fn join(self: &Arc<Self>, key: &Key, restricted: bool) -> Seat {
+    pub(crate) fn join(self: &Arc<Self>, key: &Key, restricted: bool) -> Role {
         let key = (key.clone(), restricted);
         let mut shard = self.shard(&key);
-        if let Some(flight) = shard.get(&key) {
-            return Seat::Wait(flight.clone());
+        if let Some(sent) = shard.get(&key) {
+            return Role::Wait(sent.clone());
         }
-        let (sender, receiver) = watch::channel(Landing::Pending);
+        let (sender, receiver) = watch::channel(Outcome::Pending);
         shard.insert(key.clone(), receiver);
         drop(shard);
-        Seat::Lead(Lead { flights: Arc::clone(self), key, sender })
+        Role::Leader(Leader { collapsing: Arc::clone(self), key, sender })
     }
 }
 
-/// The request that is sent, for which others wait. If it is dropped before it has landed, another one is sent.
+/// The request that is sent, for which others wait. If it is dropped before there is an outcome, another one is sent.
 #[derive(Debug)]
-pub(crate) struct Lead {
-    flights: Arc<Flights>,
+pub(crate) struct Leader {
+    collapsing: Arc<Collapsing>,
     key: (Key, bool),
-    sender: watch::Sender<Landing>,
+    sender: watch::Sender<Outcome>,
 }
 
-impl Lead {
+impl Leader {
     /// Tells all who wait. The request stays on its way until this is dropped, so that later ones join it.
-    pub(crate) fn tell(&self, landing: Landing) {
-        self.sender.send_replace(landing);
+    pub(crate) fn tell(&self, outcome: Outcome) {
+        self.sender.send_replace(outcome);
     }
 }
 
-impl Drop for Lead {
+impl Drop for Leader {
     fn drop(&mut self) {
-        self.flights.shard(&self.key).remove(&self.key);
-        self.sender.send_if_modified(|landing| {
-            let pending = matches!(landing, Landing::Pending);
+        self.collapsing.shard(&self.key).remove(&self.key);
+        self.sender.send_if_modified(|outcome| {
+            let pending = matches!(outcome, Outcome::Pending);
             if pending {
-                *landing = Landing::Vanished;
+                *outcome = Outcome::Vanished;
             }
             pending
         });
