@@ -5,20 +5,21 @@ use std::path::{Path, PathBuf};
 use witgate_tests::repository;
 
 /// The crates of the host, and which of them each may import.
-const CRATES: [(&str, &str, &[&str]); 10] = [
+const CRATES: [(&str, &str, &[&str]); 11] = [
     ("config", "witgate_config", &[]),
     ("exchange", "witgate_exchange", &["config"]),
     ("wire", "witgate_wire", &["config", "exchange"]),
     ("telemetry", "witgate_telemetry", &["config", "exchange"]),
     ("upstream", "witgate_upstream", &["config", "exchange", "wire", "telemetry"]),
-    ("proxy", "witgate_proxy", &["config", "exchange", "wire", "telemetry", "upstream"]),
+    ("cache", "witgate_cache", &["config", "exchange"]),
+    ("proxy", "witgate_proxy", &["config", "exchange", "wire", "telemetry", "upstream", "cache"]),
     ("wasm", "witgate_wasm", &["config", "exchange"]),
     ("state", "witgate_state", &["config", "exchange"]),
     ("discovery", "witgate_discovery", &["config", "exchange"]),
     (
         "gateway",
         "witgate",
-        &["config", "exchange", "telemetry", "upstream", "proxy", "wasm", "state", "discovery"],
+        &["config", "exchange", "telemetry", "upstream", "cache", "proxy", "wasm", "state", "discovery"],
     ),
 ];
 
@@ -31,7 +32,7 @@ const FOLDERS: [(&str, &str, &[&str]); 25] = [
     ("proxy", "destination", &["router"]),
     ("proxy", "filters", &[]),
     ("proxy", "router", &["destination", "filters"]),
-    ("proxy", "snapshot", &["filters", "router", "state"]),
+    ("proxy", "snapshot", &["destination", "filters", "router", "state"]),
     ("proxy", "gateway", &["snapshot"]),
     ("proxy", "pipeline", &["filters", "gateway", "protocol", "router", "snapshot"]),
     ("proxy", "protocol", &["gateway", "listener", "pipeline", "router", "serve", "snapshot"]),
@@ -55,7 +56,7 @@ const FOLDERS: [(&str, &str, &[&str]); 25] = [
 ];
 
 /// Libraries that only some crates may use, and these crates.
-const RESERVED: [(&str, &[&str]); 7] = [
+const RESERVED: [(&str, &[&str]); 8] = [
     ("wasmtime", &["host/wasm"]),
     (
         "tokio",
@@ -64,6 +65,7 @@ const RESERVED: [(&str, &[&str]); 7] = [
             "host/wire",
             "host/telemetry",
             "host/upstream",
+            "host/cache",
             "host/proxy",
             "host/wasm",
             "host/state",
@@ -76,6 +78,7 @@ const RESERVED: [(&str, &[&str]); 7] = [
     ("redis", &["host/state"]),
     ("redb", &["host/state"]),
     ("hickory_resolver", &["host/discovery"]),
+    ("quick_cache", &["host/cache"]),
 ];
 
 /// Adds the source files of a folder and of those in it, except for what a build has left there.
@@ -193,7 +196,7 @@ fn the_data_path_reads_no_files_and_waits_for_no_thread() {
     // These need the functions (for TLS files and log files) only while a snapshot is built, or on a thread of their
     // own.
     let allowed = ["proxy/listener", "proxy/snapshot"];
-    for krate in ["wire", "upstream", "proxy"] {
+    for krate in ["wire", "upstream", "cache", "proxy"] {
         for (path, source) in files_of(&format!("host/{krate}")) {
             let relative = path.strip_prefix(repository().join("host")).expect("a file of the crate");
             let of_tests = ["tests", "tests.rs", "testing", "testing.rs"];

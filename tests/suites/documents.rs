@@ -298,6 +298,16 @@ fn the_tcp_example_runs() {
 }
 
 #[test]
+fn the_cache_example_runs() {
+    let (_root, folder) = example("cache");
+    let _origins = Origins(&folder);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = free.local_addr().expect("it is bound").port().to_string();
+    drop(free);
+    follow_in(&folder, "8080", &[("PORT", port)]);
+}
+
+#[test]
 fn the_resilient_example_runs() {
     let (_root, folder) = example("resilient");
     let _origins = Origins(&folder);

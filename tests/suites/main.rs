@@ -4,6 +4,7 @@ mod architecture;
 mod background;
 mod book;
 mod by_body;
+mod cache;
 mod conditions;
 mod data_path;
 mod dependencies;

@@ -2,6 +2,7 @@
 //! checked to exist.
 
 mod breaker;
+mod cache;
 mod concurrency;
 mod data;
 mod discover;
@@ -24,10 +25,11 @@ use ipnet::IpNet;
 use crate::scalar::CallerPattern;
 use crate::settings::Settings;
 pub use breaker::{Breaker, Statuses};
+pub use cache::{Cache, RouteCache, SetCookie, Share};
 pub use concurrency::Concurrency;
 pub use data::Data;
 pub use discover::{Discover, DiscoverySource, DnsLookup, DnsSource, SrvSource};
-pub use fallback::{Answer, CachedAnswers, Fallback};
+pub use fallback::{Answer, Fallback};
 pub use health::{BodyCheck, Check, Ejection, Health, HttpCheck, OnUnhealthy, SuccessRate};
 pub use plugin::{
     Binding, Budget, Conditions, Credentials, Grants, Instances, OnFailure, Plugin, Quarantine, Reuse, Revert,
@@ -48,6 +50,8 @@ pub struct Config {
     pub admin: Admin,
     /// Logs, metrics and traces.
     pub telemetry: Telemetry,
+    /// The shared cache.
+    pub cache: Cache,
     /// The listeners, by unique name; at least one unless [`Gateway::allow_empty`].
     pub listeners: Vec<Listener>,
     /// The routes, in the order written; the router orders them by specificity.
@@ -196,16 +200,19 @@ pub struct Admin {
     pub socket: Option<PathBuf>,
     /// Bearer token that admin changes over TCP need; `None`: changes only by the socket.
     pub token: Option<String>,
+    /// Bearer token that reading over TCP needs; `None`: everybody may read.
+    pub read_token: Option<String>,
     /// Host names under which the admin listener may be addressed, besides IP addresses and `localhost`.
     pub hosts: Vec<String>,
 }
 
-/// Leaves out the token, so that it does not appear in logs.
+/// Leaves out the tokens, so that they do not appear in logs.
 impl fmt::Debug for Admin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = formatter.debug_struct("Admin");
         shown.field("address", &self.address).field("socket", &self.socket).field("hosts", &self.hosts);
-        shown.field("token", &self.token.as_ref().map(|_| "...")).finish()
+        shown.field("token", &self.token.as_ref().map(|_| "..."));
+        shown.field("read_token", &self.read_token.as_ref().map(|_| "...")).finish()
     }
 }
 
@@ -367,6 +374,8 @@ pub struct Route {
     pub body_bytes: Option<u64>,
     /// Whether runs of slashes in the path become one.
     pub merge_slashes: bool,
+    /// The cache of its responses; `None`: nothing is stored.
+    pub cache: Option<RouteCache>,
 }
 
 /// The conditions on a request that a route matches.

@@ -8,11 +8,12 @@ const BARE: &str = r#"
 [[listeners]]
 [[routes]]
 upstream = "users"
+[routes.cache]
 [upstreams.users]
 endpoints = [{ address = "127.0.0.1:9001" }]
 upstream_breaker = {}
 concurrency = {}
-fallback = { cached = {}, respond = {} }
+fallback = { respond = {} }
 [upstreams.users.sticky]
 [upstreams.users.health.http]
 [upstreams.users.ejection.success_rate]

@@ -132,6 +132,14 @@ fn routes_mean_what_they_say() {
         ("x-version", &ValueMatch::Exact("2".to_owned())),
     ];
     assert_eq!(conditions, expected);
+    let cache = users.cache.as_ref().expect("a cache");
+    assert_eq!(cache.share, model::Share::Claim("plan".to_owned()));
+    assert_eq!(cache.query.as_deref(), Some(&["page".to_owned(), "sort".to_owned()][..]));
+    assert_eq!((cache.set_cookie, cache.heuristics), (model::SetCookie::Remove, false));
+    assert_eq!(cache.lifetimes[&404], Duration::from_secs(10));
+    assert_eq!(cache.stale_if_error, Duration::from_secs(3600));
+    assert!(api.cache.is_none());
+    assert_eq!(config.cache, model::Cache { memory: 128 << 20, object: 2 << 20 });
     let Action::Forward(forward) = &users.action else { panic!("forwards") };
     assert_eq!(forward.rewrite, Rewrite::Template("/v2/users/{id}".to_owned()));
     assert!(!forward.preserve_host);

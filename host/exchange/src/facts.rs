@@ -24,6 +24,9 @@ use crate::record::Record;
 pub struct Facts {
     /// The head. Plugins hold clones only while they are called, so `Arc::make_mut` does not copy in practice.
     pub head: Arc<RequestHead>,
+    /// The head before any stage has changed it, for a destination that keeps responses and must know what the gateway has
+    /// changed. `None` for other destinations, and for messages, whose responses nobody shares.
+    pub received: Option<Arc<RequestHead>>,
     /// Whether the peer is a trusted proxy (`gateway.trusted_proxies`), whose forwarding headers are believed.
     pub trusted_peer: bool,
     /// When the request head was complete.
@@ -68,6 +71,7 @@ impl Facts {
         Facts {
             dialect: if calls { Dialect::of(&head.headers) } else { Dialect::Problem },
             head,
+            received: None,
             trusted_peer: false,
             begun,
             timeout: None,

@@ -8,7 +8,7 @@ use http::{StatusCode, Version};
 use crate::facts::Facts;
 use crate::fault::FaultKind;
 use crate::head::RequestHead;
-use crate::record::{AccessLog, Injected, PluginCall, Recalled, Record, Repeat, Share};
+use crate::record::{AccessLog, CacheResult, Injected, PluginCall, Recalled, Record, Repeat, Share};
 
 /// How a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub struct LogEntry {
     /// From the first byte sent upstream to the response head, or to the end of an attempt that got none; of the last
     /// attempt.
     pub upstream_time: Option<Duration>,
+    /// What the cache of the route did.
+    pub cache: Option<CacheResult>,
     /// What the filter `fault` did to the request.
     pub injected: Injected,
     /// Why the request was sent more than once, in order.
@@ -92,6 +94,7 @@ impl LogEntry {
             endpoint: record.endpoint,
             attempts: record.attempts,
             upstream_time: record.upstream_time,
+            cache: record.cache,
             injected: record.injected,
             repeats: record.repeats,
             dry_run_refusal: record.dry_run_refusal,

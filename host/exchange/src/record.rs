@@ -25,6 +25,8 @@ pub struct Record {
     /// From the first byte sent upstream to the response head, or to the end of an attempt that got none; of the last
     /// attempt.
     pub upstream_time: Option<Duration>,
+    /// What the cache of the route did; `None`: it has none, or the request did not come to it.
+    pub cache: Option<CacheResult>,
     /// What the filter `fault` did to the request on purpose.
     pub injected: Injected,
     /// Why the request was sent more than once, in order.
@@ -43,6 +45,47 @@ pub struct Record {
     pub in_flight: bool,
     /// Whether a guard of telemetry has taken over this record.
     pub taken: bool,
+}
+
+/// What a cache did with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheResult {
+    /// The response is a stored one that is fresh.
+    Hit,
+    /// The response is a stored one that is stale.
+    Stale,
+    /// The response is a stored one that the upstream has validated.
+    Revalidated,
+    /// The response is that to the same request of another client, for which this one waited.
+    Collapsed,
+    /// The response is that of the upstream.
+    Miss,
+    /// The request could share no response.
+    Bypass,
+}
+
+impl CacheResult {
+    /// Every result, in the order of the declaration.
+    pub const ALL: [CacheResult; 6] = [
+        CacheResult::Hit,
+        CacheResult::Stale,
+        CacheResult::Revalidated,
+        CacheResult::Collapsed,
+        CacheResult::Miss,
+        CacheResult::Bypass,
+    ];
+
+    /// Its name in the access log and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            CacheResult::Hit => "hit",
+            CacheResult::Stale => "stale",
+            CacheResult::Revalidated => "revalidated",
+            CacheResult::Collapsed => "collapsed",
+            CacheResult::Miss => "miss",
+            CacheResult::Bypass => "bypass",
+        }
+    }
 }
 
 /// What the filter `fault` did to a request. Such a request is told apart from one that failed by itself.

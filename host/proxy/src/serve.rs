@@ -45,6 +45,7 @@ pub async fn serve(
 /// client asks for a tunnel.
 async fn walk(exchange: &mut Exchange, route: &Route, body: Body, tunnels: bool) -> Response<Body> {
     exchange.count_in_flight();
+    exchange.keep_received(route);
     let response = match descend(exchange, route, body).await {
         Ok(response) => response,
         Err(fault) => exchange.facts.fault(fault),

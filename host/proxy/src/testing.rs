@@ -31,6 +31,7 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
         tells_clients: false,
         upstreams,
         counter: Arc::new(MemoryCounter::default()),
+        cache: None,
         plugins: BTreeMap::new(),
     }
 }

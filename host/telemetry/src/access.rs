@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use witgate_exchange::contracts::CallFailure;
 use witgate_exchange::log_entry::{End, LogEntry};
-use witgate_exchange::record::{PluginCall, Repeat};
+use witgate_exchange::record::{CacheResult, PluginCall, Repeat};
 
 use crate::metrics::NONE;
 use crate::queue::Line;
@@ -115,6 +115,9 @@ struct Fields<'a> {
     /// the end of that attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream_ms: Option<f64>,
+    /// What the cache of the route did: `hit`, `stale`, `revalidated`, `collapsed`, `miss` or `bypass`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<&'static str>,
     /// What the filter `fault` did to the request on purpose: `delay`, `abort` or both.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     injected: Vec<&'static str>,
@@ -197,6 +200,7 @@ impl<'a> Fields<'a> {
             attempts: Some(entry.attempts).filter(|attempts| *attempts > 0),
             retries: entry.repeats.iter().map(Repeat::to_string).collect(),
             upstream_ms: entry.upstream_time.map(milliseconds),
+            cache: entry.cache.map(CacheResult::name),
             injected: entry.injected.names().collect(),
             client: head.client.address,
             peer: Some(head.client.peer.ip()).filter(|peer| *peer != head.client.address),

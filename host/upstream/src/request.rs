@@ -20,7 +20,6 @@ use http::{HeaderMap, Method, Request, Version};
 use http_body::Body as _;
 use witgate_exchange::cookie;
 use witgate_exchange::fault::{Fault, FaultKind};
-use witgate_exchange::head;
 use witgate_exchange::informational::Informational;
 use witgate_exchange::replay::memory::BodyMemory;
 use witgate_exchange::trace::{REQUEST_ID, SpanId, TraceContext};
@@ -50,8 +49,6 @@ pub(crate) struct UpstreamRequest<'a> {
     pub(crate) affinity: Affinity,
     /// The name of the session cookie, which is exchanged by client and gateway only and not sent to the endpoint.
     pub(crate) without_cookie: Option<&'a str>,
-    /// The scheme of the client, if nothing identifies the client, so that others may receive the same response.
-    pub(crate) shareable: Option<head::Scheme>,
     /// The headers that the gateway adds to a client's request. `None` for a plugin's `fetch`.
     pub(crate) forwarding: Option<ForwardingHeaders<'a>>,
     /// The trace of which each attempt is a span. `None` if trace headers are forwarded unchanged.

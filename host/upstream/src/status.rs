@@ -41,7 +41,7 @@ pub struct UpstreamStatus {
     pub shed: u64,
     /// Whether requests are being dropped.
     pub shedding: bool,
-    /// How often each of its fallbacks was used: `cached`, `upstream`, `respond`.
+    /// How often each of its fallbacks was used: `upstream`, `respond`.
     pub fallbacks: BTreeMap<String, u64>,
     /// Its endpoints, in the order of their source.
     pub endpoints: Vec<EndpointStatus>,

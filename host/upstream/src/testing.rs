@@ -56,7 +56,8 @@ pub fn config() -> Config {
             encoded_slashes: model::EncodedSlashes::Refuse,
             underscores_in_headers: false,
         },
-        admin: model::Admin { address: None, socket: None, token: None, hosts: Vec::new() },
+        admin: model::Admin { address: None, socket: None, token: None, read_token: None, hosts: Vec::new() },
+        cache: model::Cache { memory: 4 << 20, object: 128 << 10 },
         telemetry: model::Telemetry {
             access_log: None,
             access_log_queue: 1024,

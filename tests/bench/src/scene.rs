@@ -16,6 +16,18 @@ pub(crate) struct Scene {
     /// no others.
     pub(crate) routes: usize,
     pub(crate) plugins: Plugins,
+    pub(crate) answer: Answer,
+}
+
+/// Where the responses come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// From the origin.
+    Origin,
+    /// From the proxy's cache, once the origin has been asked. Only nginx and Witgate support it.
+    Cache,
+    /// A fixed response of 1 KiB. Only Witgate supports it.
+    Fixed,
 }
 
 /// The protocol of the clients.
@@ -68,6 +80,7 @@ impl Scene {
             endpoints: vec![origin],
             routes: 1,
             plugins: Plugins::None,
+            answer: Answer::Origin,
         }
     }
 }

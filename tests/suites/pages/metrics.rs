@@ -29,6 +29,7 @@ fn config(origin: &Origin, collector: &Origin, scratch: &Scratch) -> String {
          [telemetry]\naccess_log = \"access.log\"\n\
          [telemetry.otlp]\nupstream = \"collector\"\n\
          [[routes]]\nname = \"all\"\npath = \"/*\"\nupstream = \"counted\"\nplugins = [\"probe\"]\nauth = \"optional\"\n\
+         [[routes]]\nname = \"stored\"\npath = \"/stored\"\nupstream = \"counted\"\ncache = {{}}\n\
          [[routes]]\nname = \"failing\"\npath = \"/failing\"\nupstream = \"failing\"\n\
          filters = [{{ kind = \"fault\", delay = {{ time = \"1ms\" }} }}]\n\
          [upstreams.counted]\nendpoints = [\"{origin}\"]\nbalancer = \"peak-ewma\"\nmax_requests = 100\n\

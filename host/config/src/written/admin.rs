@@ -14,8 +14,8 @@ use crate::scalar::{HostName, ListenAddress, Scalar, Text};
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Admin {
-    /// The address of the admin listener, or `"off"`. Reading needs no authentication, so the address must not be
-    /// reachable for strangers.
+    /// The address of the admin listener, or `"off"`. Without `read_token`, the address must not be reachable for
+    /// strangers.
     #[schemars(length(min = 1))]
     address: String,
     /// Path of a Unix socket (mode 0600) over which the command line makes changes. Without it there is none.
@@ -24,6 +24,9 @@ pub(crate) struct Admin {
     /// The bearer token that changes over TCP need, best written as `"${file:/run/secrets/admin-token}"`. Without it,
     /// changes go by the socket only.
     token: Option<String>,
+    /// The bearer token that reading over TCP needs: metrics, status, upstreams, the cache. Without it, everybody who reaches the
+    /// address may read. `token` may read too, and `/healthz` and `/readyz` need none.
+    read_token: Option<String>,
     /// Host names under which the admin listener may be addressed, besides IP addresses and `localhost`. Other
     /// values of `Host` are refused, so that web pages cannot reach it under names of their own (DNS rebinding).
     hosts: Vec<Text<HostName>>,
@@ -31,7 +34,13 @@ pub(crate) struct Admin {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { address: "127.0.0.1:9900".to_owned(), socket: None, token: None, hosts: Vec::new() }
+        Self {
+            address: "127.0.0.1:9900".to_owned(),
+            socket: None,
+            token: None,
+            read_token: None,
+            hosts: Vec::new(),
+        }
     }
 }
 
@@ -42,8 +51,9 @@ impl Section for Admin {
     type Meant = model::Admin;
 
     fn meant(self, at: &str, scope: &mut Scope) -> Option<model::Admin> {
-        if let Some(token) = &self.token {
-            let at = child(at, "token");
+        let tokens = [("token", &self.token), ("read_token", &self.read_token)];
+        for (key, token) in tokens.into_iter().filter_map(|(key, token)| Some((key, token.as_ref()?))) {
+            let at = child(at, key);
             if token.len() < SHORTEST_TOKEN {
                 let hint = Some("make one with `openssl rand -hex 32`".to_owned());
                 scope.report(&at, format!("the token has fewer than {SHORTEST_TOKEN} characters"), hint);
@@ -56,6 +66,7 @@ impl Section for Admin {
             address: address?,
             socket: self.socket.map(|socket| scope.path(&child(at, "socket"), &socket)),
             token: self.token,
+            read_token: self.read_token,
             hosts: self.hosts.into_iter().map(|host| host.value.0).collect(),
         })
     }

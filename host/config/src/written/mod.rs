@@ -6,6 +6,7 @@
 
 mod admin;
 mod binding;
+mod cache;
 mod compile;
 mod condition;
 mod credentials;
@@ -55,6 +56,7 @@ pub(crate) struct Written {
     gateway: gateway::Gateway,
     admin: admin::Admin,
     telemetry: telemetry::Telemetry,
+    cache: cache::Cache,
     /// The addresses on which the gateway accepts connections. Without any, it listens in cleartext on
     /// `0.0.0.0:8080`.
     listeners: Vec<listener::Listener>,
@@ -178,6 +180,7 @@ pub(crate) fn meant(scope: &mut Scope) -> Option<Config> {
     let gateway = scope.section::<gateway::Gateway>("/gateway");
     let admin = scope.section::<admin::Admin>("/admin");
     let telemetry = scope.section::<telemetry::Telemetry>("/telemetry");
+    let cache = scope.section::<cache::Cache>("/cache");
     let default = gateway.as_ref().is_none_or(|gateway| !gateway.allow_empty);
     let mut listeners = listener::all(scope, admin.as_ref().and_then(|admin| admin.address), default);
     let routes = route::all(scope);
@@ -192,6 +195,7 @@ pub(crate) fn meant(scope: &mut Scope) -> Option<Config> {
         gateway: gateway?,
         admin: admin?,
         telemetry: telemetry?,
+        cache: cache?,
         listeners,
         routes,
         upstreams,

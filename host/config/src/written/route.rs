@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cache::RouteCache;
 use super::condition::{Condition, header_conditions, named_conditions};
 use super::filter::{self, Filter};
 use super::mirror::Mirror;
@@ -101,6 +102,8 @@ pub(crate) struct Route {
     /// Routes are still chosen by the merged path, so that no spelling leads around a route; a route whose own path does
     /// not match the unmerged one gets the merged one.
     merge_slashes: Option<bool>,
+    /// A shared cache for the responses of this route, which needs an upstream.
+    cache: Option<RouteCache>,
 }
 
 /// Whether the caller must be authenticated.
@@ -144,6 +147,7 @@ impl Section for Route {
             (std::mem::take(&mut self.plugins), filter::all(&self.filters, &child(at, "filters"), scope));
         let (name, auth) = (self.name(at, scope), self.auth);
         let timeout = self.timeout(at, scope);
+        let cache = self.cache.take().map(|cache| cache.meant(&child(at, "cache"), scope));
         let merge_slashes = self.merge_slashes.unwrap_or(true);
         let callers = self.callers(at, scope);
         let body_bytes = self.body_limit.take().map(|limit| limit.value.0);
@@ -164,6 +168,7 @@ impl Section for Route {
             timeout,
             body_bytes,
             merge_slashes,
+            cache,
         })
     }
 }

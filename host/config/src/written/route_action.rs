@@ -93,7 +93,7 @@ impl Keys<'_> {
 pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model::Action> {
     scope.exclude(at, &["upstream", "upstreams", "redirect", "respond"]);
     let forwards = keys.upstream.is_some() || keys.upstreams.is_some();
-    for key in ["rewrite", "strip_prefix", "preserve_host", "retry", "mirror"] {
+    for key in ["rewrite", "strip_prefix", "preserve_host", "retry", "mirror", "cache"] {
         let at = child(at, key);
         if !forwards && scope.is_written(&at) {
             scope.report_key(&at, format!("`{key}` needs an upstream to forward to"), None);

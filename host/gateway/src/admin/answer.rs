@@ -5,10 +5,13 @@ use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, VARY, WWW_AUTHENT
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio::sync::oneshot;
+use witgate_cache::Selector;
+use witgate_config::model::LogLevel;
 use witgate_telemetry::exposition::Exposition;
 
 use super::Context;
 use super::adjust::{self, Adjustment};
+use super::cache;
 use super::guard::{self, Entrance, Refusal};
 use crate::control::handle;
 use crate::control::status::Change;
@@ -18,30 +21,44 @@ type Answer = Response<Full<Bytes>>;
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
+/// The longest target that is logged, in characters.
+const LONGEST_TARGET: usize = 500;
+
 /// The reason of a change, in log and status, if an admin request asked for it.
 const ASKED: &str = "admin request";
 
-/// Responds to one request. The body of a request is not read.
-pub(super) async fn answer<B>(context: &Context, entrance: Entrance, request: &Request<B>) -> Answer {
+/// Responds to one request of `who`. The body of a request is not read.
+pub(super) async fn answer<B>(
+    context: &Context,
+    (entrance, who): (Entrance, &str),
+    request: &Request<B>,
+) -> Answer {
     let admin = context.admin.load_full();
     if let Err(refusal) = guard::check_host(&admin, entrance, request.headers()) {
         return refused(refusal);
     }
     let (method, path) = (request.method(), request.uri().path());
     match path {
-        "/healthz" | "/readyz" | "/metrics" | "/status" | "/upstreams" => {
-            if method == Method::GET || method == Method::HEAD {
-                read(context, path, request.headers())
-            } else {
-                only("GET, HEAD")
+        "/healthz" | "/readyz" | "/metrics" | "/status" | "/upstreams" | "/cache" => {
+            if method != Method::GET && method != Method::HEAD {
+                return only("GET, HEAD");
+            }
+            match guard::check_read(&admin, entrance, path, request.headers()) {
+                Ok(()) if path == "/cache" => shown(context, request.uri().query()).await,
+                Ok(()) => read(context, path, request.headers()),
+                Err(refusal) => refused(refusal),
             }
         }
         _ => match change(path, request.uri().query()) {
             None => plain(StatusCode::NOT_FOUND, "not found\n"),
-            Some(wanted) => match guard::check_change(&admin, entrance, method, request.headers()) {
-                Ok(()) => carry_out(context, wanted).await,
-                Err(refusal) => refused(refusal),
-            },
+            Some(wanted) => {
+                let answer = match guard::check_change(&admin, entrance, method, request.headers()) {
+                    Ok(()) => carry_out(context, wanted).await,
+                    Err(refusal) => refused(refusal),
+                };
+                note_write(context, who, request, &answer);
+                answer
+            }
         },
     }
 }
@@ -70,12 +87,17 @@ enum Wanted {
     Rollback { binding: String },
     Drain,
     Adjust(Adjustment),
+    Purge(Result<(Selector, bool), String>),
 }
 
 fn change(path: &str, query: Option<&str>) -> Option<Wanted> {
     match path {
         "/reload" => Some(Wanted::Reload { force: query == Some("force=true") }),
         "/drain" => Some(Wanted::Drain),
+        "/cache/purge" => Some(Wanted::Purge(cache::read(query).and_then(|asked| {
+            let nothing = "say what is purged: url=URL, prefix=URL, tag=TAG or all=true";
+            Ok((asked.selector.ok_or(nothing)?, asked.soft))
+        }))),
         _ => {
             if let Some(adjustment) = adjust::read(path, query) {
                 return Some(Wanted::Adjust(adjustment));
@@ -96,6 +118,7 @@ async fn carry_out(context: &Context, wanted: Wanted) -> Answer {
             return plain(StatusCode::ACCEPTED, "draining\n");
         }
         Wanted::Adjust(adjustment) => return adjusted(context, adjustment).await,
+        Wanted::Purge(asked) => return purged(context, asked).await,
     };
     if let Err(reason) = taken {
         return plain(StatusCode::SERVICE_UNAVAILABLE, &format!("{reason}\n"));
@@ -104,6 +127,41 @@ async fn carry_out(context: &Context, wanted: Wanted) -> Answer {
         Ok(change) => told(&change),
         Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "the gateway is shutting down\n"),
     }
+}
+
+/// 200 with the number of responses, 404 if there is no cache.
+async fn purged(context: &Context, asked: Result<(Selector, bool), String>) -> Answer {
+    let (selector, soft) = match asked {
+        Ok(asked) => asked,
+        Err(why) => return plain(StatusCode::BAD_REQUEST, &format!("{why}\n")),
+    };
+    match cache::purge(context.handle.cache(), selector, soft).await {
+        Ok(purged) => json(StatusCode::OK, &purged),
+        Err(why) => plain(StatusCode::NOT_FOUND, &format!("{why}\n")),
+    }
+}
+
+/// 200 with the state of the cache, 404 if there is none.
+async fn shown(context: &Context, query: Option<&str>) -> Answer {
+    let asked = match cache::read(query) {
+        Ok(asked) => asked,
+        Err(why) => return plain(StatusCode::BAD_REQUEST, &format!("{why}\n")),
+    };
+    match cache::show(context.handle.cache(), asked.selector).await {
+        Ok(status) => json(StatusCode::OK, &status),
+        Err(why) => plain(StatusCode::NOT_FOUND, &format!("{why}\n")),
+    }
+}
+
+/// Logs a request that changes something, whether it was carried out or refused: who asked for what, and the result.
+fn note_write<B>(context: &Context, who: &str, request: &Request<B>, answer: &Answer) {
+    let what = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    // A target of any length may come from a stranger.
+    let what: String = what.chars().take(LONGEST_TARGET).collect();
+    let (method, status) = (request.method(), answer.status().as_u16());
+    let fields: [(&'static str, &dyn std::fmt::Display); 4] =
+        [("who", &who), ("method", method), ("target", &what), ("status", &status)];
+    context.handle.telemetry().log(LogLevel::Info, "admin write", &fields);
 }
 
 /// 200 with the state of the endpoint after the change, 404 if there is no such endpoint.

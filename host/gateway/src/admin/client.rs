@@ -128,7 +128,8 @@ where
 pub(crate) fn place(config: &Path) -> Option<AdminAddress> {
     let Ok(loaded) = witgate_config::load(config) else { return place_in(config) };
     let admin = loaded.config.admin;
-    let tcp = |address: SocketAddr| AdminAddress::Tcp(address.to_string(), admin.token.clone());
+    let token = admin.token.or(admin.read_token);
+    let tcp = |address: SocketAddr| AdminAddress::Tcp(address.to_string(), token.clone());
     admin.socket.map(AdminAddress::Socket).or_else(|| admin.address.map(tcp))
 }
 

@@ -41,6 +41,34 @@ pub(crate) fn check_host(admin: &Admin, entrance: Entrance, headers: &HeaderMap)
     }
 }
 
+/// Checks that a request may read: everybody may, unless there is a token for reading. Whether the gateway is alive and ready
+/// may be read in any case, because what asks for it often has no token.
+///
+/// # Errors
+/// 401.
+pub(crate) fn check_read(
+    admin: &Admin,
+    entrance: Entrance,
+    path: &str,
+    headers: &HeaderMap,
+) -> Result<(), Refusal> {
+    let Some(read_token) = &admin.read_token else { return Ok(()) };
+    if entrance == Entrance::Socket || matches!(path, "/healthz" | "/readyz") {
+        return Ok(());
+    }
+    // Who may change something may read.
+    check_token([Some(read_token), admin.token.as_ref()].into_iter().flatten(), headers)
+}
+
+/// Checks that a request offers one of these bearer tokens.
+fn check_token<'t>(tokens: impl Iterator<Item = &'t String>, headers: &HeaderMap) -> Result<(), Refusal> {
+    let offered =
+        headers.get(AUTHORIZATION).map(|value| value.as_bytes()).and_then(bearer).unwrap_or_default();
+    // All are compared, so that the time does not tell which one is near.
+    let found = tokens.fold(false, |found, token| equal(offered, token.as_bytes()) | found);
+    if found { Ok(()) } else { Err((StatusCode::UNAUTHORIZED, "the bearer token is missing or wrong")) }
+}
+
 /// Checks that a request may change something: it must be a POST, by the socket or with the token.
 ///
 /// # Errors
@@ -63,13 +91,7 @@ pub(crate) fn check_change(
             "changes over TCP need admin.token; without one, use the admin socket",
         ));
     };
-    let offered =
-        headers.get(AUTHORIZATION).map(|value| value.as_bytes()).and_then(bearer).unwrap_or_default();
-    if equal(offered, token.as_bytes()) {
-        Ok(())
-    } else {
-        Err((StatusCode::UNAUTHORIZED, "the bearer token is missing or wrong"))
-    }
+    check_token([token].into_iter(), headers)
 }
 
 /// The credentials of the scheme `Bearer`, whose name is case-insensitive (RFC 9110 section 11.1).
@@ -100,7 +122,7 @@ mod tests {
 
     fn admin(token: Option<&str>) -> Admin {
         let hosts = vec!["gateway.internal".to_owned()];
-        Admin { address: None, socket: None, token: token.map(str::to_owned), hosts }
+        Admin { address: None, socket: None, token: token.map(str::to_owned), read_token: None, hosts }
     }
 
     fn headers(name: http::HeaderName, value: &str) -> HeaderMap {
@@ -135,6 +157,33 @@ mod tests {
             assert_eq!(ask(Some("s3cret"), wrong), Err(StatusCode::UNAUTHORIZED), "{wrong}");
         }
         assert_eq!(ask(None, "Bearer "), Err(StatusCode::FORBIDDEN));
+    }
+
+    #[test]
+    fn a_token_closes_reading_over_tcp() {
+        let closed = Admin { read_token: Some("for-reading".to_owned()), ..admin(Some("for-changes")) };
+        let ask = |admin: &Admin, entrance, path, token: &str| {
+            let headers = headers(AUTHORIZATION, &format!("Bearer {token}"));
+            check_read(admin, entrance, path, &headers).map_err(|refusal| refusal.0)
+        };
+        for path in ["/metrics", "/status", "/upstreams", "/cache"] {
+            assert_eq!(ask(&admin(None), Entrance::Tcp, path, ""), Ok(()));
+            assert_eq!(ask(&closed, Entrance::Socket, path, ""), Ok(()));
+            for token in ["for-reading", "for-changes"] {
+                assert_eq!(ask(&closed, Entrance::Tcp, path, token), Ok(()));
+            }
+            for wrong in ["", "for", "for-reading-not"] {
+                assert_eq!(ask(&closed, Entrance::Tcp, path, wrong), Err(StatusCode::UNAUTHORIZED));
+            }
+        }
+        assert_eq!(ask(&closed, Entrance::Tcp, "/readyz", ""), Ok(()));
+        let change = check_change(
+            &closed,
+            Entrance::Tcp,
+            &Method::POST,
+            &headers(AUTHORIZATION, "Bearer for-reading"),
+        );
+        assert_eq!(change.unwrap_err().0, StatusCode::UNAUTHORIZED, "reading is not changing");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod adjust;
 mod answer;
+pub(crate) mod cache;
 pub(crate) mod client;
 mod guard;
 pub(crate) mod sockets;
@@ -141,7 +142,9 @@ async fn accept_tcp(context: Arc<Context>, listener: std::net::TcpListener) {
     };
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => serve(context.clone(), stream, guard::Entrance::Tcp),
+            Ok((stream, peer)) => {
+                serve(context.clone(), stream, guard::Entrance::Tcp, peer.to_string());
+            }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
@@ -154,22 +157,29 @@ async fn accept_socket(context: Arc<Context>, listener: std::os::unix::net::Unix
     };
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => serve(context.clone(), stream, guard::Entrance::Socket),
+            Ok((stream, _)) => {
+                let user =
+                    stream.peer_cred().map_or_else(|_| "unknown".to_owned(), |peer| peer.uid().to_string());
+                let who = format!("user {user} by the admin socket");
+                serve(context.clone(), stream, guard::Entrance::Socket, who);
+            }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
-/// Serves one connection in a task of its own.
+/// Serves one connection, of `who`, in a task of its own.
 fn serve(
     context: Arc<Context>,
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     entrance: guard::Entrance,
+    who: String,
 ) {
+    let who: Arc<str> = who.into();
     tokio::task::spawn_local(async move {
         let service = service_fn(move |request| {
-            let context = context.clone();
-            async move { Ok::<_, Infallible>(answer::answer(&context, entrance, &request).await) }
+            let (context, who) = (context.clone(), who.clone());
+            async move { Ok::<_, Infallible>(answer::answer(&context, (entrance, &who), &request).await) }
         });
         // An error of a client's connection needs no handling.
         let _ = http1::Builder::new()

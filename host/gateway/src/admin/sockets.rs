@@ -216,7 +216,7 @@ mod tests {
 
     fn admin(socket: &Path) -> Arc<Admin> {
         let socket = Some(socket.to_owned());
-        Arc::new(Admin { address: None, socket, token: None, hosts: Vec::new() })
+        Arc::new(Admin { address: None, socket, token: None, read_token: None, hosts: Vec::new() })
     }
 
     #[test]
@@ -266,6 +266,7 @@ mod tests {
             address: Some(held.local_addr().unwrap()),
             socket: Some(folder.path().join("admin.sock")),
             token: None,
+            read_token: None,
             hosts: Vec::new(),
         };
         let settings = Arc::new(settings);

@@ -372,7 +372,7 @@ mod tests {
             load: Some(LoadStatus { requests: 5, max_requests: 100, concurrency: Some(20), waiting: 2 }),
             shed: 7,
             shedding: true,
-            fallbacks: [("cached".to_owned(), 3)].into(),
+            fallbacks: [("respond".to_owned(), 3)].into(),
             endpoints: vec![endpoint()],
             tries: TriesStatus { retries: 3, budget_exhausted: 1, ..TriesStatus::default() },
             source: Some(SinkStatus {
@@ -400,7 +400,7 @@ mod tests {
             "users: so few endpoints are usable that health is ignored",
             "users: breaker open",
             "users: 5 requests in flight, at most 100, adaptive limit 20, 2 wait, 7 dropped so far, being dropped now",
-            "users: fallbacks taken: cached 3",
+            "users: fallbacks taken: respond 3",
             "users: 1 endpoints from dns, confirmed 61 s ago, changed 5 min ago, 1 left out: the registry does not answer",
         ] {
             assert!(text.lines().any(|written| written == line), "`{line}` is missing in:\n{text}");

@@ -11,12 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
+use witgate_cache::Cache;
 use witgate_config::model::LogLevel;
 use witgate_exchange::contracts::Quarantined;
 use witgate_proxy::snapshot::Snapshot;
 use witgate_telemetry::Telemetry;
 use witgate_upstream::{EndpointChange, EndpointStatus, UpstreamStatus};
 
+use super::cache_metrics::CacheMetrics;
 use super::load::Finished;
 use super::put_back::{PutBack, Redrafted};
 use super::state_metrics::StateMetrics;
@@ -109,6 +111,8 @@ struct Shared {
     compilation: Mutex<Option<Compilation>>,
     /// The states in service; empty before the first.
     states: Arc<ArcSwapOption<States>>,
+    /// The cache in service; empty if no route has one.
+    cache: Arc<ArcSwapOption<Cache>>,
 }
 
 /// Sends requests to the control plane and reads the published state. Cheap to clone.
@@ -265,12 +269,18 @@ impl Handle {
     /// Logs, metrics and the status follow a snapshot that was put in service.
     pub(super) fn follow(&self, snapshot: Arc<Snapshot>) {
         self.telemetry.follow(snapshot.clone());
+        self.shared.cache.store(snapshot.cache.clone());
         self.shared.snapshot.store(Some(snapshot));
     }
 
     /// The snapshot in service; `None` before the first.
     pub(super) fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.shared.snapshot.load_full()
+    }
+
+    /// The cache of the snapshot in service; `None`: no route has one.
+    pub(crate) fn cache(&self) -> Option<Arc<Cache>> {
+        self.shared.cache.load_full()
     }
 
     /// The state of the upstreams of the snapshot in service, by name.
@@ -303,6 +313,11 @@ impl Handle {
     }
 
     /// The collector of the metrics of states.
+    pub(super) fn collector_of_cache(&self) -> Box<CacheMetrics> {
+        Box::new(CacheMetrics(Arc::clone(&self.shared.cache)))
+    }
+
+    /// Collects the metrics of the states in service.
     pub(super) fn collector_of_states(&self) -> Box<StateMetrics> {
         Box::new(StateMetrics(Arc::clone(&self.shared.states)))
     }

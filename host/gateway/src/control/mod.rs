@@ -6,6 +6,7 @@
 //! the result in service. A failure before the swap changes nothing. At most one load runs and one waits
 //! ([`wanted`]); draining, reverts and rollbacks ([`put_back`]) wait for neither.
 
+mod cache_metrics;
 mod components;
 mod data;
 mod discovery;
@@ -176,6 +177,7 @@ impl Control {
         let snapshot = Arc::new(snapshot);
         handle.follow(snapshot.clone());
         telemetry.metrics().register(handle.collector_of_states());
+        telemetry.metrics().register(handle.collector_of_cache());
         handle.follow_states(states.clone());
         let unbound = |problems| Failure::from(reading.refusal(Exit::Failure, problems));
         handle.begin_service();

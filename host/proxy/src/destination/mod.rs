@@ -14,8 +14,9 @@ mod upstream;
 
 use std::sync::Arc;
 
-use http::StatusCode;
-use witgate_config::model::Action;
+use http::{HeaderName, StatusCode};
+use witgate_cache::Cache;
+use witgate_config::model::{Action, RouteCache};
 use witgate_exchange::destination::Destination;
 use witgate_upstream::Upstreams;
 
@@ -41,6 +42,17 @@ pub(crate) struct BuildInputs<'a> {
     pub(crate) upstreams: &'a Arc<Upstreams>,
     /// Whether its route merges runs of slashes.
     pub(crate) merge_slashes: bool,
+    /// The cache in front of it, with the settings of its route; `None`: its responses are not stored.
+    pub(crate) cache: Option<(CacheInService<'a>, &'a RouteCache)>,
+}
+
+/// The cache of a snapshot.
+#[derive(Clone, Copy)]
+pub(crate) struct CacheInService<'a> {
+    /// The stored responses.
+    pub(crate) cache: &'a Arc<Cache>,
+    /// The headers that tell upstreams about the identity of callers.
+    pub(crate) identity_headers: &'a [HeaderName],
 }
 
 /// A mistake in the action of a route: the key under the route, a message and a hint.
@@ -58,7 +70,11 @@ pub const DESTINATIONS: &[DestinationKind] = &[upstream::ROW, redirect::ROW, res
 /// The first mistake in the action.
 pub(crate) fn build(inputs: &BuildInputs<'_>) -> Built {
     let built = DESTINATIONS.iter().find_map(|row| (row.build)(inputs));
-    built.expect("every action has a row in the table")
+    let built = built.expect("every action has a row in the table")?;
+    Ok(match inputs.cache {
+        Some((service, settings)) => service.cache.wrap(built, settings, service.identity_headers),
+        None => built,
+    })
 }
 
 fn shared(made: Result<impl Destination + 'static, Mistake>) -> Built {

@@ -23,6 +23,7 @@ pub(super) fn built(path: &str, action: Action) -> Arc<dyn Destination> {
         pattern: &pattern,
         upstreams: &testing::upstreams(0, []),
         merge_slashes: true,
+        cache: None,
     };
     build(&inputs).unwrap_or_else(|mistake| panic!("{mistake:?}"))
 }
@@ -119,6 +120,7 @@ fn every_row_makes_destinations_of_its_own_kind_only() {
             pattern: &pattern,
             upstreams: &testing::upstreams(0, []),
             merge_slashes: true,
+            cache: None,
         };
         let made: Vec<_> = DESTINATIONS
             .iter()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::ALLOW;
 use http::{HeaderValue, Response};
-use witgate_exchange::arrival::{Arrival, Ingress};
+use witgate_exchange::arrival::{Arrival, Ingress, Source};
 use witgate_exchange::body::Body;
 use witgate_exchange::contracts::Binding;
 use witgate_exchange::facts::Facts;
@@ -130,6 +130,13 @@ impl Exchange {
             }
             Found::OtherMethods(methods) => Err(other_methods(&methods)),
             Found::Nothing => Err(Fault::new(FaultKind::NoRoute)),
+        }
+    }
+
+    /// Keeps the head as it came, if the route has a cache and the response may be shared: nobody shares those to messages.
+    pub fn keep_received(&mut self, route: &Route) {
+        if route.config.cache.is_some() && self.ingress.source != Source::Message {
+            self.facts.received = Some(Arc::clone(&self.facts.head));
         }
     }
 

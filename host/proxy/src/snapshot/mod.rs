@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::HeaderName;
+use witgate_cache::Cache;
 use witgate_config::model::IdentitySource;
 use witgate_config::{Config, Problems};
 use witgate_exchange::contracts::counter::Counter;
@@ -20,6 +21,7 @@ use witgate_upstream::Upstreams;
 use witgate_upstream::discovery::Discovery;
 use witgate_wire::http1::field;
 
+use crate::destination::CacheInService;
 use crate::router::Router;
 use crate::router::tcp::TcpRouter;
 use crate::state::memory::MemoryCounter;
@@ -42,6 +44,8 @@ pub struct Snapshot {
     pub upstreams: Arc<Upstreams>,
     /// The counter of the rate-limiting contract.
     pub counter: Arc<dyn Counter>,
+    /// The stored responses; `None`: no route has a cache. Carried over while its settings are equal.
+    pub cache: Option<Arc<Cache>>,
     /// Bindings by name.
     pub plugins: BTreeMap<String, Arc<dyn Binding>>,
 }
@@ -89,19 +93,26 @@ impl Snapshot {
             built
         });
         let upstreams = Arc::new(upstreams);
-        let routers = routes::build(&config, &upstreams, &plugins, &mut problems);
+        let cache = cache(&config, previous);
+        let identity_headers = identity_headers(&config);
+        let routers = build_routers(&config, &upstreams, (cache.as_ref(), &identity_headers), &plugins)
+            .unwrap_or_else(|more| {
+                problems.extend(more);
+                Named::default()
+            });
         if !problems.is_empty() {
             return Err(problems);
         }
         Ok(Snapshot {
             version: previous.map_or(1, |previous| previous.version + 1),
-            identity_headers: identity_headers(&config),
+            identity_headers,
             tcp: TcpRouter::of_all(&config, &upstreams),
             tells_clients: config.upstreams.values().any(|upstream| upstream.proxy_protocol.is_some()),
             config,
             routers,
             upstreams,
             counter,
+            cache,
             plugins,
         })
     }
@@ -112,11 +123,8 @@ impl Snapshot {
     /// # Errors
     /// A binding that a route names has no plugin.
     pub fn with_plugins(&self, plugins: BTreeMap<String, Arc<dyn Binding>>) -> Result<Snapshot, Problems> {
-        let mut problems = Problems::new();
-        let routers = routes::build(&self.config, &self.upstreams, &plugins, &mut problems);
-        if !problems.is_empty() {
-            return Err(problems);
-        }
+        let cache = (self.cache.as_ref(), &self.identity_headers[..]);
+        let routers = build_routers(&self.config, &self.upstreams, cache, &plugins)?;
         Ok(Snapshot {
             version: self.version + 1,
             config: self.config.clone(),
@@ -126,6 +134,7 @@ impl Snapshot {
             routers,
             upstreams: self.upstreams.clone(),
             counter: self.counter.clone(),
+            cache: self.cache.clone(),
             plugins,
         })
     }
@@ -190,6 +199,28 @@ impl Snapshot {
     pub(crate) fn is_identity_header(&self, name: &HeaderName) -> bool {
         self.identity_headers.iter().any(|(own, _)| field::is_same_name(own.as_str(), name.as_str()))
     }
+}
+
+/// The cache for a configuration: that of the previous snapshot if its settings are equal, and none if no route has one.
+fn cache(config: &Config, previous: Option<&Snapshot>) -> Option<Arc<Cache>> {
+    config.routes.iter().find_map(|route| route.cache.as_ref())?;
+    let before = previous.and_then(|previous| previous.cache.clone());
+    let equal = before.filter(|before| before.settings() == config.cache);
+    Some(equal.unwrap_or_else(|| Cache::new(config.cache)))
+}
+
+/// Builds the router of every listener, whose routes may store responses in this cache.
+fn build_routers(
+    config: &Config,
+    upstreams: &Arc<Upstreams>,
+    (cache, identity_headers): (Option<&Arc<Cache>>, &[(HeaderName, IdentitySource)]),
+    plugins: &BTreeMap<String, Arc<dyn Binding>>,
+) -> Result<Named<String, Router>, Problems> {
+    let mut problems = Problems::new();
+    let identity_headers: Vec<HeaderName> = identity_headers.iter().map(|(name, _)| name.clone()).collect();
+    let cache = cache.map(|cache| CacheInService { cache, identity_headers: &identity_headers });
+    let routers = routes::build(config, upstreams, cache, plugins, &mut problems);
+    if problems.is_empty() { Ok(routers) } else { Err(problems) }
 }
 
 /// The identity headers of a configuration, whose names are already checked.

@@ -1,22 +1,20 @@
 //! Fallbacks: what is done with a request that an upstream cannot take, before anything of it was sent.
 //!
-//! As far as they are configured, in this order: the last good response to the same request (`answers`, filled by
-//! `recorder`); another upstream, with its own breakers and limits; a fixed response. Otherwise the client gets
-//! the fault.
+//! As far as they are configured, in this order: another upstream, with its own breakers and limits; a fixed response.
+//! Otherwise the client gets the fault. The cache of a route, which may hold a response to the same request, is in front of
+//! its upstreams.
 //!
 //! A streaming request body goes to another upstream only if it was known that the first one would not take the
-//! request before the body was touched. That is so for breakers, the queue, and missing endpoints. Stored and
-//! fixed responses need no body.
+//! request before the body was touched. That is so for breakers, the queue, and missing endpoints. Fixed
+//! responses need no body.
 
-mod answers;
 mod fixed;
-mod recorder;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use http::{Response, StatusCode};
+use http::Response;
 use witgate_config::{Problem, model};
 use witgate_exchange::body::Body;
 use witgate_exchange::fault::{Fault, FaultKind, PROXY_STATUS};
@@ -26,13 +24,11 @@ use super::deliver::AttemptLog;
 use super::request::UpstreamRequest;
 use super::send::{Failure, spare};
 use super::{Upstream, Upstreams};
-use answers::{Answers, key};
 use fixed::Fixed;
 
 /// The fallback of an upstream.
 #[derive(Debug)]
 pub(crate) struct Fallback {
-    answers: Option<Arc<Answers>>,
     fixed: Option<Fixed>,
     /// Carried over every reload by the upstream's name.
     pub(crate) taken: Arc<Taken>,
@@ -41,21 +37,20 @@ pub(crate) struct Fallback {
 /// How often each fallback was used.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
-    cached: AtomicU64,
     upstream: AtomicU64,
     respond: AtomicU64,
 }
 
 impl Taken {
     /// Each count with its name in the metrics.
-    pub(crate) fn counts(&self) -> [(&'static str, u64); 3] {
-        [("cached", &self.cached), ("upstream", &self.upstream), ("respond", &self.respond)]
+    pub(crate) fn counts(&self) -> [(&'static str, u64); 2] {
+        [("upstream", &self.upstream), ("respond", &self.respond)]
             .map(|(word, count)| (word, count.load(Ordering::Relaxed)))
     }
 }
 
 impl Fallback {
-    /// Builds the fallback. Stored responses are kept if their settings are unchanged.
+    /// Builds the fallback. What the previous one counted is kept.
     ///
     /// # Errors
     /// The fixed response is invalid.
@@ -64,15 +59,10 @@ impl Fallback {
         config: &model::Fallback,
         previous: Option<&Fallback>,
     ) -> Result<Fallback, Problem> {
-        let answers = config.cached.map(|settings| {
-            let kept = previous.and_then(|previous| previous.answers.as_ref());
-            let kept = kept.filter(|answers| answers.settings == settings);
-            kept.cloned().unwrap_or_else(|| Arc::new(Answers::new(settings)))
-        });
         let key = format!("upstreams.{name}.fallback.respond");
         let fixed = config.respond.as_ref().map(|answer| Fixed::build(answer, &key)).transpose()?;
         let taken = previous.map_or_else(Arc::default, |previous| previous.taken.clone());
-        Ok(Fallback { answers, fixed, taken })
+        Ok(Fallback { fixed, taken })
     }
 }
 
@@ -105,10 +95,7 @@ pub(crate) async fn deliver_or_fall_back(
         Err(fault) => Err(Failure::unsent(fault, body)),
     };
     match delivered {
-        Ok(mut response) => {
-            fallback.keep(order, &mut response);
-            Ok(response)
-        }
+        Ok(response) => Ok(response),
         Err(Failure { fault, body, .. }) => {
             let fault = upstream.noted(fault);
             // Boxed, so that requests that need no fallback do not carry the state for it.
@@ -138,12 +125,6 @@ impl Fallen<'_> {
         else {
             return Err(fault);
         };
-        let kept = fallback.answers.as_ref().zip(key(self.order));
-        if let Some(kept) = kept.and_then(|(answers, key)| answers.find(&key)) {
-            fallback.taken.cached.fetch_add(1, Ordering::Relaxed);
-            notes.local = true;
-            return Ok(kept.response(fault.kind));
-        }
         let other = config.upstream.as_ref().and_then(|name| self.upstreams.get(name.as_str()));
         if let (Some(other), Some(body)) = (other, body) {
             fallback.taken.upstream.fetch_add(1, Ordering::Relaxed);
@@ -163,20 +144,6 @@ impl Fallen<'_> {
             None => Err(fault),
         }
     }
-}
-
-impl Fallback {
-    /// Stores a good response once its body has passed, so that it can be given later in place of a fault.
-    fn keep(&self, order: &UpstreamRequest<'_>, response: &mut Response<Body>) {
-        let Some(answers) = self.answers.as_ref().filter(|_| may_be_kept(response)) else { return };
-        if let Some(key) = key(order).filter(|key| answers.wants(key)) {
-            recorder::record(answers, key, response);
-        }
-    }
-}
-
-fn may_be_kept(response: &Response<Body>) -> bool {
-    response.status() == StatusCode::OK && answers::is_for_everybody(response.headers())
 }
 
 impl Upstream {

@@ -55,7 +55,6 @@ async fn fetch(
         caller,
         affinity: upstream.affinity(&caller),
         without_cookie: None,
-        shareable: None,
         forwarding: None,
         trace,
         rules: Rules::new(&upstream.config.retry, None),

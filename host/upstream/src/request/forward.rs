@@ -80,7 +80,6 @@ impl Forward {
         let mut attempts = Attempts { log: AttemptLog::default(), chosen: &upstream.name, record };
         let request = UpstreamRequest {
             upgrade: upgrade.as_ref(),
-            shareable: head.identity.is_none().then_some(head.scheme),
             rules: Rules::new(&upstream.config.retry, Some(&self.retry)),
             allowance,
             informational: Some(&facts.informational),
@@ -159,7 +158,6 @@ pub(crate) fn of_client<'a>(
         caller,
         affinity: upstream.affinity(&caller),
         without_cookie: upstream.config.sticky.as_ref().map(|sticky| &*sticky.cookie),
-        shareable: None,
         forwarding: Some(ForwardingHeaders { request_id: &head.request_id, received }),
         trace: head.trace.as_ref(),
         rules: Rules::new(&upstream.config.retry, None),

@@ -8,7 +8,6 @@ use http::{Method, Response, StatusCode};
 use witgate_config::model::{self, Breaker};
 use witgate_exchange::body::Body;
 use witgate_exchange::fault::{Fault, FaultKind};
-use witgate_exchange::identity::Identity;
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, forward, get, settings};
@@ -149,77 +148,6 @@ fn overload_falls_back_too() {
         drop(streaming);
         assert_eq!(status(&snapshot.upstreams)[0].shed, 1);
     });
-}
-
-#[test]
-fn the_last_good_answer_is_given_to_the_same_get_and_marked() {
-    run(async {
-        let answer = "HTTP/1.1 200 OK\r\ncontent-type: text/x\r\nage: 7\r\ntransfer-encoding: chunked\r\n\r\n\
-                      2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n";
-        let origin = answering(2, answer);
-        let snapshot = snapshot(falling_back(&origin, "cached = {}"), None);
-        assert_eq!(get(&snapshot).await.unwrap(), "hello");
-        let gzip = &[("accept-encoding", "gzip")];
-        let response = ask(&snapshot, Method::GET, gzip, Body::Empty).await.unwrap();
-        // A body that is not read to its end is not stored.
-        drop(response);
-        break_it(&snapshot).await;
-        let response = ask(&snapshot, Method::GET, &[], Body::Empty).await.unwrap();
-        let headers = response.headers().clone();
-        assert_eq!(headers["content-type"], "text/x");
-        let age: u64 = headers["age"].to_str().unwrap().parse().unwrap();
-        assert!(age >= 7, "{age}");
-        assert_eq!(headers["cache-status"], "witgate; hit; detail=breaker-open");
-        assert_eq!(headers["proxy-status"], "witgate; error=destination_unavailable");
-        assert_eq!(testing::bytes(response.into_body()).await.unwrap(), "hello");
-        for (method, headers) in [
-            (Method::GET, &[("cookie", "a=b")][..]),
-            (Method::GET, &[("authorization", "Basic xyz")]),
-            (Method::GET, gzip),
-            (Method::HEAD, &[]),
-            (Method::POST, &[]),
-        ] {
-            let fault = ask(&snapshot, method, headers, Body::Empty).await.unwrap_err();
-            assert_eq!(fault.kind, FaultKind::BreakerOpen, "{headers:?}");
-        }
-    });
-}
-
-#[test]
-fn answers_of_callers_who_are_known_are_not_shown_to_others() {
-    for header in [Some(("cookie", "a=b")), Some(("authorization", "Basic xyz")), None] {
-        run(async {
-            let origin = answering(1, HELLO);
-            let snapshot = snapshot(falling_back(&origin, "cached = {}"), None);
-            let mut known = exchange(&snapshot, Method::GET, header.as_slice());
-            if header.is_none() {
-                let (claims, binding) = (Vec::new(), "jwt".into());
-                let identity = Identity { subject: "ann".into(), claims, binding };
-                Arc::make_mut(&mut known.facts.head).identity = Some(Arc::new(identity));
-            }
-            let response = forward(&mut known, Body::Empty).await.unwrap();
-            assert_eq!(testing::bytes(response.into_body()).await.unwrap(), "hello");
-            break_it(&snapshot).await;
-            assert_eq!(get(&snapshot).await.unwrap_err().kind, FaultKind::BreakerOpen, "{header:?}");
-        });
-    }
-}
-
-#[test]
-fn answers_that_forbid_it_are_not_kept() {
-    for answer in [
-        "HTTP/1.1 200 OK\r\ncache-control: private\r\ncontent-length: 5\r\n\r\nhello",
-        "HTTP/1.1 200 OK\r\nset-cookie: a=b\r\ncontent-length: 5\r\n\r\nhello",
-        "HTTP/1.1 404 Not Found\r\ncontent-length: 5\r\n\r\nhello",
-    ] {
-        run(async {
-            let origin = answering(1, answer);
-            let snapshot = snapshot(falling_back(&origin, "cached = {}"), None);
-            assert_eq!(get(&snapshot).await.unwrap(), "hello");
-            break_it(&snapshot).await;
-            assert_eq!(get(&snapshot).await.unwrap_err().kind, FaultKind::BreakerOpen, "{answer}");
-        });
-    }
 }
 
 #[test]

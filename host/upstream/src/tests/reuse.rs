@@ -179,7 +179,6 @@ fn what_was_not_begun_comes_back_with_its_body() {
             caller: Caller { headers: &headers, path: "/", client: None, hash_key: None },
             affinity: Affinity::default(),
             without_cookie: None,
-            shareable: None,
             forwarding: None,
             trace: None,
             rules: Rules::new(&upstream.config.retry, None),

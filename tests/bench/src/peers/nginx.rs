@@ -8,22 +8,33 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::{Peer, Site, on_path};
-use crate::scene::{Inbound, Outbound, Scene};
+use crate::scene::{Answer, Inbound, Outbound, Scene};
 
 pub(crate) static PEER: Peer = Peer {
     name: "nginx",
     package: "nginx",
     find: |_| on_path("nginx"),
     version: &["-v"],
-    command: |site, scene| command(site, scene, "", ""),
+    command: |site, scene| command(site, scene, "", cached(scene)),
 };
 
 /// A proxy, with additional text at the top level and in each location.
 pub(super) fn command(site: &Site, scene: &Scene, top: &str, in_location: &str) -> Result<Command> {
-    let http = format!("{}{}", upstream(scene), server(site, scene, in_location));
+    // A folder in memory would not be faster: the pages of these few files are cached.
+    let path = "  proxy_cache_path cache keys_zone=stored:10m;\n";
+    let path = if scene.answer == Answer::Cache { path } else { "" };
+    let http = format!("{path}{}{}", upstream(scene), server(site, scene, in_location));
     // Each endpoint and each client needs a connection.
     let connections = scene.endpoints.len() + 4096;
     start(site.program, site.folder, (scene.workers, connections), top, &http)
+}
+
+/// What a location needs in order to store responses.
+fn cached(scene: &Scene) -> &'static str {
+    match scene.answer {
+        Answer::Cache => "proxy_cache stored; proxy_cache_valid 200 1h; ",
+        Answer::Origin | Answer::Fixed => "",
+    }
 }
 
 /// Writes the configuration of any nginx and returns the command that starts it. nginx allocates memory for

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::{Peer, Site};
-use crate::scene::{Inbound, Outbound, Plugins, Scene};
+use crate::scene::{Answer, Inbound, Outbound, Plugins, Scene};
 
 pub(crate) static PEER: Peer = Peer {
     name: "witgate",
@@ -39,7 +39,10 @@ fn command(site: &Site, scene: &Scene) -> Result<Command> {
         let _ = writeln!(text, "tls = {{ certificate = {certificate:?}, key = {key:?} }}");
     }
     match scene.routes {
-        1 => text.push_str("\n[[routes]]\nname = \"all\"\npath = \"/*\"\nupstream = \"origin\"\n"),
+        1 => {
+            text.push_str("\n[[routes]]\nname = \"all\"\npath = \"/*\"\n");
+            text.push_str(&answer(scene.answer));
+        }
         routes => {
             for route in 0..routes {
                 let _ = write!(text, "\n[[routes]]\npath = \"/r/{route}\"\nupstream = \"origin\"\n");
@@ -57,6 +60,15 @@ fn command(site: &Site, scene: &Scene) -> Result<Command> {
     let mut command = Command::new(site.program);
     command.arg("run").arg("--config").arg(file);
     Ok(command)
+}
+
+/// What the route does.
+fn answer(answer: Answer) -> String {
+    match answer {
+        Answer::Origin => "upstream = \"origin\"\n".into(),
+        Answer::Cache => "upstream = \"origin\"\ncache = { lifetimes = { 200 = \"1h\" } }\n".into(),
+        Answer::Fixed => format!("respond = {{ status = 200, body = \"{}\" }}\n", "x".repeat(1024)),
+    }
 }
 
 fn install(site: &Site) -> Result<()> {

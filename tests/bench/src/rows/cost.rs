@@ -12,7 +12,7 @@ use crate::load::{Load, Script};
 use crate::origin;
 use crate::peers::{BASELINE, OURS};
 use crate::report::Line;
-use crate::scene::{Inbound, Plugins, Scene};
+use crate::scene::{Answer, Inbound, Plugins, Scene};
 
 /// A proxy in a scene under a load.
 pub(super) struct Subject {
@@ -26,6 +26,8 @@ pub(super) struct Subject {
 const ALL: [&str; 5] = [BASELINE, "haproxy", "caddy", "envoy", OURS];
 const FRESH: &str = "witgate, four plugins, fresh tokens";
 const CALLED: &str = "witgate, four plugins, fresh tokens, nothing remembered (`remember = false`)";
+const FIXED: &str = "witgate, `respond`";
+const HIT: &str = "witgate, `cache`";
 const SEEN: &str = "witgate, four plugins, tokens seen before";
 
 /// Plain proxying.
@@ -73,6 +75,27 @@ pub(super) fn plugins(bench: &Bench) -> Result<Vec<Line>> {
 pub(super) fn large(bench: &Bench) -> Result<Vec<Line>> {
     let load = Load::KeepAlive { tls: false, path: origin::LARGE, script: Script::None, headers: 0 };
     row(bench, &Scene::plain(bench.origin.address), &load, Some(aim::LARGE_MINIMUM))
+}
+
+/// Hits of a cache, and a fixed response of Witgate, which costs as little as a response can.
+pub(super) fn cache(bench: &Bench) -> Result<Vec<Line>> {
+    let scene = |answer| Scene { answer, ..Scene::plain(bench.origin.address) };
+    let subject = |name: &str, peer, answer| Subject {
+        name: name.into(),
+        peer,
+        scene: scene(answer),
+        load: Load::plain(),
+    };
+    let mut lines = compare(
+        bench,
+        vec![
+            subject("nginx, proxy_cache", BASELINE, Answer::Cache),
+            subject(FIXED, OURS, Answer::Fixed),
+            subject(HIT, OURS, Answer::Cache),
+        ],
+    )?;
+    judge(&mut lines, HIT, Aim::Ratio(1.0), None);
+    Ok(lines)
 }
 
 /// HTTP/2 clients, HTTP/1.1 origin.

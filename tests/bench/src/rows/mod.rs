@@ -51,6 +51,12 @@ pub(crate) static ROWS: &[Row] = &[
         measure: cost::large,
     },
     Row {
+        name: "cache",
+        about: "hits of the cache, HTTP/1.1, 1 KiB responses, 64 keep-alive connections, 1 worker",
+        unit: CPU,
+        measure: cost::cache,
+    },
+    Row {
         name: "http2",
         about: "HTTP/2 in cleartext to HTTP/1.1, 16 connections of 8 streams, 1 KiB responses",
         unit: CPU,

@@ -7,23 +7,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::model;
 use crate::pointer::child;
-use crate::scalar::{Duration, Size, Text};
 use crate::written::Scope;
 use crate::written::route_action::Respond;
 
-/// The number of shards of the stored responses, which keep cores from waiting for each other.
-const SHARES: usize = 8;
-
-/// What is done with a request that the upstream cannot take, before any of it was sent: the last good response is
-/// used, else another upstream gets the request, else a fixed response is sent; as far as each is set.
+/// What is done with a request that the upstream cannot take, before any of it was sent: another upstream gets the
+/// request, or else a fixed response is sent; as far as each is set. What a cache of the route holds is used before that,
+/// for as long as its `stale_if_error` says.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-removed" = {
+    "cached": "write `cache = { stale_if_error = \"1h\" }` in the routes of this upstream: a shared cache keeps the responses"
+}))]
 pub(super) struct Fallback {
     /// The fault codes of the failures it applies to.
     #[schemars(length(min = 1))]
     on: Vec<FallbackOn>,
-    /// The last good response to the same GET, if one is stored.
-    cached: Option<Cached>,
     /// Another upstream gets the request, with its own circuit breakers, limits and fallback.
     upstream: Option<String>,
     /// A fixed response.
@@ -40,45 +38,12 @@ enum FallbackOn {
     UpstreamOverloaded,
 }
 
-/// The last good responses, kept in memory for failures only: while the upstream takes requests, they are not
-/// used.
-///
-/// Only what anybody may see is stored: 200 to a GET without `Authorization`, `Cookie` and a known caller, without
-/// `Set-Cookie`, whose `Cache-Control` forbids neither storing it nor using it when it is stale (`no-store`,
-/// `private`, `no-cache`, `must-revalidate`, `proxy-revalidate`, `s-maxage`), and which varies at most by
-/// `Accept-Encoding`.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-struct Cached {
-    /// The most responses that are stored; the latest are kept.
-    #[schemars(range(min = 8, max = 1_000_000))]
-    entries: usize,
-    /// Bytes of all of them together, at least eight times `entry_bytes`.
-    bytes: Text<Size>,
-    /// Bytes of the largest response that is stored, including headers.
-    entry_bytes: Text<Size>,
-    /// The age up to which a response is used.
-    max_age: Text<Duration>,
-}
-
 impl Default for Fallback {
     fn default() -> Self {
         Self {
             on: vec![FallbackOn::BreakerOpen, FallbackOn::NoEndpoint, FallbackOn::UpstreamOverloaded],
-            cached: None,
             upstream: None,
             respond: None,
-        }
-    }
-}
-
-impl Default for Cached {
-    fn default() -> Self {
-        Self {
-            entries: 1024,
-            bytes: Text::of("8MiB"),
-            entry_bytes: Text::of("64KiB"),
-            max_age: Text::of("1h"),
         }
     }
 }
@@ -86,8 +51,8 @@ impl Default for Cached {
 impl Fallback {
     /// Converts it to the model. `at` is its JSON Pointer.
     pub(super) fn meant(self, at: &str, scope: &mut Scope) -> model::Fallback {
-        if self.cached.is_none() && self.upstream.is_none() && self.respond.is_none() {
-            let hint = Some("set one or more of `cached`, `upstream` and `respond`".to_owned());
+        if self.upstream.is_none() && self.respond.is_none() {
+            let hint = Some("set one or both of `upstream` and `respond`".to_owned());
             scope.report(at, "this fallback does not say what is done", hint);
         }
         if let Some(name) = &self.upstream {
@@ -98,26 +63,8 @@ impl Fallback {
             on_breaker_open: on(|on| matches!(on, FallbackOn::BreakerOpen)),
             on_no_endpoint: on(|on| matches!(on, FallbackOn::NoEndpoint)),
             on_overload: on(|on| matches!(on, FallbackOn::UpstreamOverloaded)),
-            cached: self.cached.map(|cached| cached.meant(&child(at, "cached"), scope)),
             upstream: self.upstream,
             respond: self.respond.map(|respond| respond.answer(&child(at, "respond"), scope)),
-        }
-    }
-}
-
-impl Cached {
-    fn meant(self, at: &str, scope: &mut Scope) -> model::CachedAnswers {
-        let (bytes, entry_bytes) = (self.bytes.value.in_memory(), self.entry_bytes.value.in_memory());
-        if entry_bytes > bytes / SHARES {
-            let hint =
-                Some("responses are stored in eight shards, each with an eighth of `bytes`".to_owned());
-            scope.report(at, "`bytes` must be at least eight times `entry_bytes`", hint);
-        }
-        model::CachedAnswers {
-            entries: self.entries,
-            bytes,
-            entry_bytes,
-            max_age: scope.check_positive(at, "max_age", self.max_age.value.0),
         }
     }
 }

@@ -47,6 +47,7 @@ pub(crate) fn route(body: &str) -> model::Route {
         body_bytes: None,
         callers: model::Callers::default(),
         merge_slashes: true,
+        cache: None,
     }
 }
 

@@ -81,6 +81,7 @@ impl Fixture {
             body_bytes: None,
             callers: model::Callers::default(),
             merge_slashes: true,
+            cache: None,
         };
         let plugins = plugins.into_iter().map(Arc::new).collect();
         Fixture {
@@ -107,7 +108,7 @@ impl Fixture {
             (name.as_str().into(), built)
         });
         snapshot.upstreams = testing::upstreams(self.config.gateway.body_memory, upstreams);
-        let Ok(rule) = Rule::compile(0, &self.route, &snapshot.upstreams) else { panic!("a rule") };
+        let Ok(rule) = Rule::compile(0, &self.route, &snapshot.upstreams, None) else { panic!("a rule") };
         let mut route = Route::new(self.route.clone(), Arc::new(rule));
         route.filters.clone_from(&self.filters);
         let plugins = self.plugins.iter().map(|plugin| Arc::clone(plugin) as Arc<dyn Binding>);

@@ -286,7 +286,6 @@ fn written(
         caller,
         affinity: Affinity::default(),
         without_cookie: None,
-        shareable: None,
         forwarding,
         trace,
         rules: Rules::new(&retry, None),
