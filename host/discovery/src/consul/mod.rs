@@ -18,6 +18,7 @@ use witgate_exchange::contracts::discovery::{EndpointSink, Run, Source, SourceKi
 
 use crate::registry::http::{Credential, Http, LARGEST, refusal, token, whole};
 use crate::registry::{ANSWER, Ended, check, one_after_the_other};
+use crate::text::one_line;
 
 /// The row of the table.
 pub const KIND: SourceKind = SourceKind {
@@ -183,6 +184,7 @@ fn next_index(asked: u64, told: u64) -> u64 {
 
 /// The words for an answer that is an error.
 fn words((status, text): (StatusCode, String), has_token: bool) -> String {
+    let text = one_line(&text);
     match (status, has_token) {
         (StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED, true) => {
             format!("Consul refuses the token, or it may not read the service and its nodes: {text}")

@@ -11,8 +11,8 @@ use crate::text::shortened;
 
 /// The most keys. As many endpoints as a set may have.
 pub(super) const MOST: usize = 100_000;
-/// The most bytes of a value.
-const LONGEST: usize = 4096;
+/// The most bytes of a value, and of a key after its prefix.
+const LONGEST: usize = 1024;
 
 /// The keys under a prefix.
 pub(super) struct Keys {
@@ -36,9 +36,15 @@ impl Keys {
         end
     }
 
+    /// What follows the prefix. A longer name than the sink accepts is shortened, so that it takes no more memory.
+    fn name<'a>(&self, pair: &'a KeyValue) -> Option<&'a [u8]> {
+        let name = pair.key.strip_prefix(self.prefix.as_bytes())?;
+        Some(&name[..name.len().min(LONGEST)])
+    }
+
     /// Notes a key with its value. Keys outside of the prefix are ignored.
     pub(super) fn put(&mut self, pair: &KeyValue) -> Result<(), String> {
-        let Some(name) = pair.key.strip_prefix(self.prefix.as_bytes()) else { return Ok(()) };
+        let Some(name) = self.name(pair) else { return Ok(()) };
         let spec = endpoint(&String::from_utf8_lossy(name), &pair.value);
         self.known.insert(name.to_owned(), spec);
         match self.known.len() <= MOST {
@@ -53,8 +59,7 @@ impl Keys {
         match EventType::try_from(event.kind) {
             Ok(EventType::Put) => self.put(pair),
             Ok(EventType::Delete) => {
-                let name = pair.key.strip_prefix(self.prefix.as_bytes());
-                name.map(|name| self.known.remove(name));
+                self.name(pair).map(|name| self.known.remove(name));
                 Ok(())
             }
             Err(_) => Ok(()),
@@ -79,7 +84,7 @@ struct Registered {
 fn endpoint(name: &str, value: &[u8]) -> EndpointSpec {
     let text = match std::str::from_utf8(value) {
         Ok(text) if value.len() <= LONGEST => text.trim(),
-        Ok(_) => "(a value of more than 4096 bytes)",
+        Ok(_) => "(a value of more than 1024 bytes)",
         Err(_) => "(a value that is not text)",
     };
     let read = if text.starts_with('{') { json(text) } else { at(text) };

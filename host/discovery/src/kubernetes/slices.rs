@@ -9,6 +9,8 @@ use crate::text::shortened;
 
 /// The most endpoints of a service, which is as many as a set may have, and the most slices.
 pub(super) const MOST: usize = 100_000;
+/// The most bytes of all texts that are kept.
+const LARGEST: usize = 64 << 20;
 
 /// A page of a list. Keys that are not used are ignored.
 #[derive(Deserialize)]
@@ -99,24 +101,30 @@ pub(super) struct Slices {
     by_name: BTreeMap<String, Slice>,
     /// The number of endpoints of all slices.
     endpoints: usize,
+    /// The bytes of the texts of all slices.
+    bytes: usize,
 }
 
 impl Slices {
     /// Adds a slice, or replaces it.
     pub(super) fn put(&mut self, slice: Slice) -> Result<(), String> {
         let name = slice.metadata.name.clone();
+        self.remove(&name);
         self.endpoints += slice.len();
-        let before = self.by_name.insert(name, slice);
-        self.endpoints -= before.map_or(0, |before| before.len());
-        match self.by_name.len() <= MOST && self.endpoints <= MOST {
+        self.bytes += slice.bytes();
+        self.by_name.insert(name, slice);
+        match self.by_name.len() <= MOST && self.endpoints <= MOST && self.bytes <= LARGEST {
             true => Ok(()),
-            false => Err(format!("the service has more than {MOST} endpoints or slices")),
+            false => Err(format!("the service has more than {MOST} endpoints or slices, or {LARGEST} bytes")),
         }
     }
 
     /// Removes a slice.
     pub(super) fn remove(&mut self, name: &str) {
-        self.endpoints -= self.by_name.remove(name).map_or(0, |gone| gone.len());
+        if let Some(gone) = self.by_name.remove(name) {
+            self.endpoints -= gone.len();
+            self.bytes -= gone.bytes();
+        }
     }
 
     /// The endpoints of all slices. `port`: the name or the number of the port; without it, a slice must have one port.
@@ -155,6 +163,13 @@ impl Slice {
         self.endpoints.as_ref().map_or(0, Vec::len)
     }
 
+    /// The bytes of its texts.
+    fn bytes(&self) -> usize {
+        let ports = self.ports.iter().flatten().filter_map(|port| port.name.as_ref()).map(String::len);
+        let endpoints = self.endpoints.iter().flatten().map(Endpoint::bytes);
+        self.metadata.name.len() + ports.chain(endpoints).sum::<usize>()
+    }
+
     fn port(&self, wanted: Option<&str>) -> Result<u16, String> {
         let ports = self.ports.as_deref().unwrap_or_default();
         let is_wanted = |port: &&Port| match wanted {
@@ -187,6 +202,14 @@ impl Endpoint {
             (_, true) => Readiness::Serving,
             _ => Readiness::NotServing,
         }
+    }
+
+    /// The bytes of its texts.
+    fn bytes(&self) -> usize {
+        let addresses = self.addresses.iter().map(String::len);
+        let zones = self.zones().into_iter().map(str::len);
+        let others = self.zone.iter().chain(self.target_ref.as_ref().map(|target| &target.name)).map(String::len);
+        addresses.chain(zones).chain(others).sum()
     }
 
     fn zones(&self) -> Vec<&str> {

@@ -119,11 +119,11 @@ pub(crate) async fn whole(response: Response<Incoming>, most: usize) -> Result<B
     }
 }
 
-/// The status and the text of an answer that is an error.
+/// The status and the text of an answer that is an error. Callers show one line of it.
 pub(crate) async fn refusal(response: Response<Incoming>) -> (StatusCode, String) {
     let status = response.status();
     let text = whole(response, LARGEST_ERROR).await.unwrap_or_default();
-    (status, one_line(&String::from_utf8_lossy(&text)))
+    (status, String::from_utf8_lossy(&text).into_owned())
 }
 
 /// The token in a file. Read for each request, because tokens are rotated.

@@ -19,7 +19,7 @@ use kubernetes::Kubernetes;
 use names::Names;
 
 /// The keys that name a source.
-const SOURCES: [&str; 6] = ["file", "dns", "srv", "etcd", "consul", "kubernetes"];
+pub(crate) const SOURCES: [&str; 6] = ["file", "dns", "srv", "etcd", "consul", "kubernetes"];
 
 /// The source of the endpoints: exactly one of `file`, `dns`, `srv`, `etcd`, `consul` and `kubernetes`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
