@@ -276,7 +276,8 @@ fn the_discovery_example_runs() {
     let _servers = Origins(&folder);
     let free = || std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let sockets = [free(), free(), free()];
-    let [port, dns, etcd] = sockets.map(|socket| socket.local_addr().expect("it is bound").port().to_string());
+    let [port, dns, etcd] =
+        sockets.map(|socket| socket.local_addr().expect("it is bound").port().to_string());
     follow_in(&folder, "8080", &[("PORT", port), ("DNS", dns), ("ETCD", etcd)]);
 }
 

@@ -71,7 +71,8 @@ async fn an_etcd_that_changes_falls_silent_and_dies_under_load_loses_no_request(
     assert_eq!(source(&gateway).await["restored"], true);
     etcd.restart();
     etcd.ctl(&["put", "/users/one", &two.address().to_string()]);
-    eventually("the other one", async || gateway.client().await.get("/", &[]).await.text().contains("two")).await;
+    eventually("the other one", async || gateway.client().await.get("/", &[]).await.text().contains("two"))
+        .await;
 }
 
 /// A server that speaks Consul's protocol: it answers with these instances and this index, and keeps requests that know
@@ -108,7 +109,10 @@ impl Consul {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             let (index, body) = current();
-            let answer = format!("HTTP/1.1 200 OK\r\nX-Consul-Index: {index}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nX-Consul-Index: {index}\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            );
             if stream.write_all(answer.as_bytes()).await.is_err() {
                 return;
             }
@@ -117,9 +121,7 @@ impl Consul {
 }
 
 fn instances(addresses: &[SocketAddr]) -> String {
-    let instance = |address: &SocketAddr| {
-        serde_json::json!({ "Node": { "Node": "n" }, "Service": { "ID": address, "Address": address.ip(), "Port": address.port() } })
-    };
+    let instance = |address: &SocketAddr| serde_json::json!({ "Node": { "Node": "n" }, "Service": { "ID": address, "Address": address.ip(), "Port": address.port() } });
     serde_json::Value::from(addresses.iter().map(instance).collect::<Vec<_>>()).to_string()
 }
 
@@ -148,7 +150,8 @@ async fn a_consul_that_lies_under_load_loses_no_request_and_reaches_nothing_of_t
     eventually("four are left out", async || source(&gateway).await["left_out"] == 4).await;
     assert_eq!(source(&gateway).await["endpoints"], 1);
     // A set that is far too large, garbage, and an index that goes backwards.
-    let many: Vec<SocketAddr> = (0..100_000_u32).map(|number| ((number + (10 << 24)).to_be_bytes(), 80).into()).collect();
+    let many: Vec<SocketAddr> =
+        (0..100_000_u32).map(|number| ((number + (10 << 24)).to_be_bytes(), 80).into()).collect();
     consul.set(8, instances(&many));
     told(&gateway, "max_endpoints").await;
     consul.set(9, "{\"no\": \"list\"}");
@@ -193,11 +196,18 @@ fn the_effective_configuration_is_shown_with_its_places_and_without_secrets() {
     };
     let (code, all) = show(&[]);
     assert_eq!(code, Some(0), "{all}");
-    let line = |key: &str| all.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key}: {all}"));
-    assert!(line("upstreams.users.connect_timeout = \"7s\"").ends_with("# witgate.toml:2:19 [defaults]"), "{all}");
+    let line =
+        |key: &str| all.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key}: {all}"));
+    assert!(
+        line("upstreams.users.connect_timeout = \"7s\"").ends_with("# witgate.toml:2:19 [defaults]"),
+        "{all}"
+    );
     assert!(line("upstreams.users.endpoints = [\"127.0.0.1:1\"]").ends_with("# witgate.toml:4:13"), "{all}");
     assert!(line("upstreams.users.idle_timeout = \"5m\"").ends_with("# default"), "{all}");
-    assert!(line("admin.token = (hidden)").contains("witgate.toml:6") && !all.contains("0123456789"), "{all}");
+    assert!(
+        line("admin.token = (hidden)").contains("witgate.toml:6") && !all.contains("0123456789"),
+        "{all}"
+    );
     let (_, some) = show(&["upstreams.users", "--written", "-o", "json"]);
     let rows: serde_json::Value = serde_json::from_str(&some).expect("JSON");
     assert_eq!(rows.as_array().map(Vec::len), Some(2), "{some}");

@@ -67,7 +67,9 @@ impl Showing<'_> {
     fn value(&mut self, at: &str, value: &Value) {
         match value {
             Value::Null => {}
-            Value::Object(members) => members.iter().for_each(|(key, value)| self.value(&child(at, key), value)),
+            Value::Object(members) => {
+                members.iter().for_each(|(key, value)| self.value(&child(at, key), value))
+            }
             Value::Array(items) if items.iter().any(Value::is_object) => {
                 for (index, item) in items.iter().enumerate() {
                     self.value(&child(at, &index.to_string()), item);
@@ -96,7 +98,7 @@ impl Showing<'_> {
         while let Some(pointer) = at.filter(|pointer| !pointer.is_empty()) {
             match self.document.tree.get(pointer) {
                 // A table that is written, but has no such key: the value is the gateway's default.
-                Some(Value::Object(_)) if !self.is_leaf(pointer) => return None,
+                Some(Value::Object(_)) => return None,
                 Some(_) => return self.document.tree.spans.get(pointer),
                 None => at = parent(pointer),
             }
@@ -104,15 +106,12 @@ impl Showing<'_> {
         None
     }
 
-    fn is_leaf(&self, pointer: &str) -> bool {
-        self.document.tree.get(pointer).is_some_and(|value| value.as_object().is_some_and(|table| table.is_empty()))
-    }
-
     /// Whether a value is at the same place as one of the defaults.
     fn is_inherited(&self, at: &str) -> bool {
         let spans = &self.document.tree.spans;
         let Some(span) = self.span(at) else { return false };
-        let defaults = spans.range("/defaults".to_owned()..).take_while(|(pointer, _)| within(pointer, "/defaults"));
+        let defaults =
+            spans.range("/defaults".to_owned()..).take_while(|(pointer, _)| within(pointer, "/defaults"));
         defaults.into_iter().any(|(_, place)| place == span)
     }
 
@@ -144,7 +143,7 @@ fn is_reference(written: &str) -> bool {
 fn is_secret(at: &str, value: &Value) -> bool {
     let lower = at.to_lowercase();
     let mut segments = lower.split('/').skip(1);
-    let is_path = segments.clone().next_back().is_some_and(|key| key.ends_with("_file"));
+    let is_path = lower.ends_with("_file");
     let is_cookie = lower.ends_with("headers/cookie");
     let named = is_cookie || segments.any(|key| SECRET_NAMES.iter().any(|name| key.contains(name)));
     let of_plugin = lower.starts_with("/bindings/") && lower.contains("/settings/");
@@ -152,7 +151,10 @@ fn is_secret(at: &str, value: &Value) -> bool {
         Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
         value => value.as_str().map(|text| vec![text]).unwrap_or_default(),
     };
-    let has_user = |text: &&str| text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')));
+    let has_user = |text: &&str| {
+        text.split_once("://")
+            .is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')))
+    };
     !texts.is_empty() && ((named && !is_path) || of_plugin || texts.iter().any(has_user))
 }
 
@@ -163,7 +165,8 @@ mod tests {
     fn shown(text: &str) -> Vec<Shown> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("w.toml");
-        std::fs::write(folder.path().join("secret"), "hunter2hunter2hunter2hunter2hunter2\n").expect("written");
+        std::fs::write(folder.path().join("secret"), "hunter2hunter2hunter2hunter2hunter2\n")
+            .expect("written");
         std::fs::write(&path, text).expect("written");
         show(&path).unwrap_or_else(|failure| panic!("{}", failure.render(false)))
     }
@@ -199,10 +202,10 @@ mod tests {
     #[test]
     fn secrets_are_never_shown() {
         let shown = shown(
-            "[gateway]\nsecrets = [\"0123456789abcdef0123456789abcdef\", \"${file:secret}\"]\n\
+            "[gateway]\nsecret = [\"0123456789abcdef0123456789abcdef\", \"${file:secret}\"]\n\
              [state.s]\nkind = \"redis\"\nurl = \"redis://me:hunter2@127.0.0.1\"\npassword = \"hunter2\"\n\
              [upstreams.u.discover.etcd]\nservers = [\"127.0.0.1:1\"]\nprefix = \"/${NO_SUCH:-hunter2}/\"\nuser = \"u\"\npassword = \"${file:secret}\"\n\
-             [admin]\ntoken = \"hunter2${NO_SUCH:-}\"\n\
+             [admin]\ntoken = \"hunter2hunter2hunter2${NO_SUCH:-}\"\n\
              [plugins.p]\n[bindings.b]\nplugin = \"p\"\nsettings = { key = \"hunter2\", number = 5, inner = { x = [\"hunter2\"] } }\n\
              [[routes]]\npath = \"/\"\nrespond = { headers = { set-cookie = \"hunter2\", x-api-key = \"hunter2\" } }\n",
         );

@@ -67,7 +67,9 @@ fn without_required(schema: &mut Value) {
 /// Adds the defaults to the upstreams and routes of a document. Mistakes in the defaults are added to its findings;
 /// values with mistakes are not passed on.
 pub(crate) fn apply(document: &mut Document) {
-    let Some(defaults) = document.tree.value.get("defaults").and_then(Value::as_object).cloned() else { return };
+    let Some(defaults) = document.tree.value.get("defaults").and_then(Value::as_object).cloned() else {
+        return;
+    };
     for (kind, section, form) in [("upstream", "upstreams", &UPSTREAM), ("route", "routes", &ROUTE)] {
         let Some(Value::Object(mut table)) = defaults.get(kind).cloned() else { continue };
         let at = format!("/defaults/{kind}");
@@ -76,7 +78,8 @@ pub(crate) fn apply(document: &mut Document) {
         for finding in check(form, &Value::Object(table.clone())) {
             let pointer = format!("{at}{}", finding.pointer);
             // A variable may spell the number that is wanted; where it is put, that is known.
-            if !document.expanded.contains(&pointer) && !findings.iter().any(|known| known.pointer == pointer) {
+            if !document.expanded.contains(&pointer) && !findings.iter().any(|known| known.pointer == pointer)
+            {
                 findings.push(Finding { pointer, ..finding });
             }
         }
@@ -110,7 +113,8 @@ fn refuse(table: &Map<String, Value>, at: &str, findings: &mut Vec<Finding>) {
         let at = child(at, key);
         if REFUSED.contains(&key.as_str()) {
             let hint = "write it in each upstream, route or listener to which it applies".to_owned();
-            let message = format!("`{key}` has no default: what decides who may pass stands where it applies");
+            let message =
+                format!("`{key}` has no default: what decides who may pass stands where it applies");
             findings.push(Finding { hint: Some(hint), ..Finding::at_key(&at, message) });
         } else if let Value::Object(inner) = value {
             refuse(inner, &at, findings);
@@ -184,7 +188,11 @@ fn copy_positions(document: &mut Document, from: &str, to: &str) {
             .collect();
         positions.extend(copies);
     }
-    let expanded: Vec<String> =
-        document.expanded.iter().filter(|pointer| within(pointer, from)).map(|pointer| moved(pointer)).collect();
+    let expanded: Vec<String> = document
+        .expanded
+        .iter()
+        .filter(|pointer| within(pointer, from))
+        .map(|pointer| moved(pointer))
+        .collect();
     document.expanded.extend(expanded);
 }

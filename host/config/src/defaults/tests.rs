@@ -44,7 +44,10 @@ fn a_default_that_would_contradict_what_is_written_is_not_added() {
     assert!(config.upstreams["fixed"].discover.is_none());
     let discover = |name: &str| config.upstreams[name].discover.clone().expect("a source");
     let crate::model::DiscoverySource::Consul(consul) = discover("named").source else { panic!("Consul") };
-    assert_eq!((consul.service.as_str(), consul.servers.servers), ("named", vec![("127.0.0.1".to_owned(), 1)]));
+    assert_eq!(
+        (consul.service.as_str(), consul.servers.servers),
+        ("named", vec![("127.0.0.1".to_owned(), 1)])
+    );
     assert_eq!((discover("other").source.kind(), discover("other").min_endpoints), ("dns", 2));
     let kinds = ["fixed", "named", "other"].map(|name| config.upstreams[name].balancer.kind.as_str());
     assert_eq!(kinds, ["maglev", "random", "ring-hash"]);
@@ -59,7 +62,7 @@ fn lists_are_replaced_as_a_whole() {
         "[defaults.route]\nhosts = [\"a.b\", \"c.d\"]\nrespond = {}\n\
          [[routes]]\npath = \"/a\"\n[[routes]]\npath = \"/b\"\nhosts = [\"e.f\"]\n",
     );
-    let hosts = config.routes.iter().map(|route| route.hosts.len()).collect::<Vec<_>>();
+    let hosts = config.routes.iter().map(|route| route.matches.hosts.len()).collect::<Vec<_>>();
     assert_eq!(hosts, [2, 1]);
 }
 
@@ -105,7 +108,8 @@ fn variables_and_paths_are_those_of_the_file_that_has_the_defaults() {
     std::fs::create_dir(folder.path().join("x")).expect("a folder");
     let text = "[defaults.upstream]\nspill_below = \"${NO_SUCH_VARIABLE:-0.5}\"\n[upstreams.u]\nendpoints = [\"a:1\"]\n";
     assert!((config(text).upstreams["u"].spill_below - 0.5).abs() < f64::EPSILON);
-    std::fs::write(folder.path().join("a.toml"), "[defaults.upstream]\ndiscover = { file = \"e.toml\" }\n").expect("written");
+    std::fs::write(folder.path().join("a.toml"), "[defaults.upstream]\ndiscover = { file = \"e.toml\" }\n")
+        .expect("written");
     std::fs::write(folder.path().join("b.toml"), "[upstreams.u]\n").expect("written");
     let loaded = crate::load(folder.path()).unwrap_or_else(|failure| panic!("{}", failure.render(false)));
     let discover = loaded.config.upstreams["u"].discover.clone().expect("a source");

@@ -70,8 +70,9 @@ struct Check {
 /// # Errors
 /// It is not an answer of Consul.
 pub(super) fn endpoints(body: &[u8], nearest: Option<usize>) -> Result<Vec<EndpointSpec>, String> {
-    let instances: Vec<Instance> = serde_json::from_slice(body)
-        .map_err(|error| format!("the answer is not a list of instances: {}", crate::text::one_line(&error.to_string())))?;
+    let instances: Vec<Instance> = serde_json::from_slice(body).map_err(|error| {
+        format!("the answer is not a list of instances: {}", crate::text::one_line(&error.to_string()))
+    })?;
     if instances.len() > MOST {
         return Err(format!("the service has {} instances: at most {MOST} are used", instances.len()));
     }
@@ -98,7 +99,8 @@ impl Instance {
     fn endpoint(self) -> EndpointSpec {
         let warns = self.has_check(|check| check.status != "passing");
         let Instance { node, service, .. } = self;
-        let weight = service.weights.map_or(1, |weights| if warns { weights.warning } else { weights.passing });
+        let weight =
+            service.weights.map_or(1, |weights| if warns { weights.warning } else { weights.passing });
         let address = if service.address.is_empty() { &node.address } else { &service.address };
         let zone = service.locality.or(node.locality).map(|locality| locality.zone);
         EndpointSpec {
@@ -135,13 +137,12 @@ mod tests {
         let found = endpoints(body, Some(2)).unwrap();
         let shown: Vec<_> = found
             .iter()
-            .map(|spec| (spec.host.as_str(), spec.port, spec.name.as_deref().unwrap(), spec.weight, spec.priority))
+            .map(|spec| {
+                (spec.host.as_str(), spec.port, spec.name.as_deref().unwrap(), spec.weight, spec.priority)
+            })
             .collect();
-        let expected = [
-            ("10.1.0.1", 80, "n1/a", 5, 0),
-            ("10.0.0.2", 81, "n2/a", 2, 0),
-            ("10.0.0.3", 82, "n3/a", 1, 1),
-        ];
+        let expected =
+            [("10.1.0.1", 80, "n1/a", 5, 0), ("10.0.0.2", 81, "n2/a", 2, 0), ("10.0.0.3", 82, "n3/a", 1, 1)];
         assert_eq!(shown, expected);
         assert_eq!(found[0].zone.as_deref(), Some("z"));
         assert_eq!(endpoints(b"[]", None), Ok(vec![]));
@@ -150,7 +151,9 @@ mod tests {
     #[test]
     fn what_is_not_an_answer_is_told_within_bounds() {
         let many = "[".repeat(100_000);
-        for body in [&b""[..], b"{}", b"null", b"[1]", b"[{\"Node\": {}}]", b"<html>", b"\xff", many.as_bytes()] {
+        for body in
+            [&b""[..], b"{}", b"null", b"[1]", b"[{\"Node\": {}}]", b"<html>", b"\xff", many.as_bytes()]
+        {
             let why = endpoints(body, None).unwrap_err();
             assert!(why.contains("not a list of instances") && why.len() < 500, "{why}");
         }

@@ -88,7 +88,8 @@ impl Follower<'_> {
             let asked = self.index;
             let path = self.path(may_be_stale);
             let token = token(self.settings.token_file.as_deref())?;
-            let credential = token.as_deref().map_or(Credential::None, |token| Credential::Token("x-consul-token", token));
+            let credential =
+                token.as_deref().map_or(Credential::None, |token| Credential::Token("x-consul-token", token));
             let patience = if asked == 0 { ANSWER } else { WAIT + WAIT / 16 + ANSWER };
             let response = http.get(&path, credential, patience).await?;
             if response.status() != StatusCode::OK {

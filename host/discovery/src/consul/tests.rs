@@ -24,7 +24,9 @@ fn source(settings: model::ConsulSource) -> Box<dyn Source> {
 
 fn instances(hosts: &[&str]) -> String {
     let instance = |host: &&str| {
-        format!(r#"{{"Node": {{"Node": "n", "Address": "{host}"}}, "Service": {{"ID": "{host}", "Port": 80}}}}"#)
+        format!(
+            r#"{{"Node": {{"Node": "n", "Address": "{host}"}}, "Service": {{"ID": "{host}", "Port": 80}}}}"#
+        )
     };
     format!("[{}]", hosts.iter().map(instance).collect::<Vec<_>>().join(","))
 }
@@ -85,7 +87,9 @@ async fn what_goes_wrong_is_told_in_words_and_takes_no_set_away() {
         (Box::new(|| answer(200, "", "[]")), false, "no `X-Consul-Index`"),
         (Box::new(move || answer(200, index, "<html>\u{1}")), false, "not a list of instances"),
         (
-            Box::new(|| answer(200, "X-Consul-Index: 1\r\nX-Consul-Results-Filtered-By-ACLs: true\r\n", "[]")),
+            Box::new(|| {
+                answer(200, "X-Consul-Index: 1\r\nX-Consul-Results-Filtered-By-ACLs: true\r\n", "[]")
+            }),
             true,
             "may not read the service",
         ),
@@ -112,7 +116,8 @@ async fn what_goes_wrong_is_told_in_words_and_takes_no_set_away() {
         let server = Scripted::start(move |_| reply()).await;
         let token_file = has_token.then(|| token_file.clone());
         let heard = Heard::default();
-        let why = failure(&mut *source(model::ConsulSource { token_file, ..settings(&server) }), &heard).await;
+        let why =
+            failure(&mut *source(model::ConsulSource { token_file, ..settings(&server) }), &heard).await;
         assert!(why.contains(words) && why.contains("127.0.0.1:") && why.len() < 600, "{words}: {why}");
         assert!(!why.contains("secret") && !why.contains(|c: char| c.is_control()), "{why}");
         assert_eq!(heard.sets(), 0, "{words}");
@@ -147,7 +152,10 @@ async fn another_server_takes_over_and_tokens_are_read_again() {
 async fn an_answer_that_is_too_old_is_asked_of_the_leader() {
     let server = Scripted::start(|asked| {
         let (headers, host) = match asked.path.contains("stale") {
-            true => ("X-Consul-Index: 1\r\nX-Consul-LastContact: 60000\r\nX-Consul-KnownLeader: true\r\n", "10.0.0.1"),
+            true => (
+                "X-Consul-Index: 1\r\nX-Consul-LastContact: 60000\r\nX-Consul-KnownLeader: true\r\n",
+                "10.0.0.1",
+            ),
             false => ("X-Consul-Index: 1\r\n", "10.0.0.2"),
         };
         answer(200, headers, &instances(&[host]))

@@ -88,7 +88,8 @@ fn endpoint(name: &str, value: &[u8]) -> EndpointSpec {
         Err(_) => "(a value that is not text)",
     };
     let read = if text.starts_with('{') { json(text) } else { at(text) };
-    let spec = read.unwrap_or_else(|_| EndpointSpec { port: 1, ..EndpointSpec::at(&shortened(text, 100), 1) });
+    let spec =
+        read.unwrap_or_else(|_| EndpointSpec { port: 1, ..EndpointSpec::at(&shortened(text, 100), 1) });
     EndpointSpec { name: spec.name.clone().or_else(|| Some(name.to_owned())), ..spec }
 }
 
@@ -118,7 +119,8 @@ mod tests {
     fn values_have_three_forms() {
         let named = |spec: EndpointSpec| EndpointSpec { name: Some("a".into()), ..spec };
         assert_eq!(endpoint("a", b"10.0.0.1:80\n"), named(EndpointSpec::at("10.0.0.1", 80)));
-        let table = br#"{"address": "[2001:db8::1]:81", "weight": 3, "priority": 1, "zone": "z", "ready": false}"#;
+        let table =
+            br#"{"address": "[2001:db8::1]:81", "weight": 3, "priority": 1, "zone": "z", "ready": false}"#;
         let expected = EndpointSpec {
             weight: 3,
             priority: 1,
@@ -136,7 +138,9 @@ mod tests {
     #[test]
     fn values_that_cannot_be_used_give_no_address() {
         let long = "x".repeat(5000);
-        for value in ["", "users", "{", "{\"weight\": 1}", "\u{1}", "10.0.0.1:99999", &long, &"[".repeat(4000)] {
+        for value in
+            ["", "users", "{", "{\"weight\": 1}", "\u{1}", "10.0.0.1:99999", &long, &"[".repeat(4000)]
+        {
             let spec = endpoint("a", value.as_bytes());
             assert!(spec.host.parse::<std::net::IpAddr>().is_err() && spec.host.len() <= 300, "{spec:?}");
         }

@@ -202,7 +202,9 @@ impl Follower<'_> {
             {
                 format!("etcd refuses the user `{user}` or its password")
             }
-            (Some(code::FAILED_PRECONDITION), Some(_)) if message.contains("authentication is not enabled") => {
+            (Some(code::FAILED_PRECONDITION), Some(_))
+                if message.contains("authentication is not enabled") =>
+            {
                 "etcd has no authentication enabled: leave `user` and `password` out".to_owned()
             }
             (Some(code), _) => format!("etcd reports an error ({code}): {message}"),

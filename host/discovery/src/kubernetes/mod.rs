@@ -173,8 +173,9 @@ impl Follower<'_> {
                 return Err(self.words(refusal(response).await));
             }
             let body = whole(response, LARGEST).await?;
-            let List { metadata, items } = serde_json::from_slice(&body)
-                .map_err(|error| format!("the answer is not a list of EndpointSlices: {}", one_line(&error.to_string())))?;
+            let List { metadata, items } = serde_json::from_slice(&body).map_err(|error| {
+                format!("the answer is not a list of EndpointSlices: {}", one_line(&error.to_string()))
+            })?;
             let items = items.unwrap_or_default();
             let is_stuck = metadata.next_page == next_page || items.is_empty();
             for slice in items {
@@ -191,7 +192,12 @@ impl Follower<'_> {
     }
 
     /// Follows the changes from a version on.
-    async fn watch(&mut self, http: &mut Http, slices: &mut Slices, version: String) -> Result<WatchEnd, String> {
+    async fn watch(
+        &mut self,
+        http: &mut Http,
+        slices: &mut Slices,
+        version: String,
+    ) -> Result<WatchEnd, String> {
         let time = WATCH.mul_f64(1.0 + fastrand::f64());
         let version_at_start = encoded(&version);
         let query = format!(
@@ -221,7 +227,8 @@ impl Follower<'_> {
                         Err(why) => break Err(why),
                     },
                     // Servers and proxies end watches; what was seen so far holds.
-                    Ok(Ok(None) | Err(_)) | Err(_) => break Ok(WatchEnd::At(version)),
+                    Ok(Ok(None)) | Err(_) => break Ok(WatchEnd::At(version)),
+                    Ok(Err(why)) => break Err(why),
                 },
                 () = gathering.due() => {
                     self.report(slices);
@@ -240,8 +247,9 @@ impl Follower<'_> {
         if line.trim_ascii().is_empty() {
             return Ok(Applied::Nothing);
         }
-        let malformed =
-            |error: serde_json::Error| format!("an event of the watch is malformed: {}", one_line(&error.to_string()));
+        let malformed = |error: serde_json::Error| {
+            format!("an event of the watch is malformed: {}", one_line(&error.to_string()))
+        };
         let Kind { kind } = serde_json::from_slice(line).map_err(malformed)?;
         match kind.as_str() {
             "ADDED" | "MODIFIED" => {
@@ -293,7 +301,8 @@ impl Follower<'_> {
     /// The words for an answer that is an error.
     fn words(&self, (status, text): (StatusCode, String)) -> String {
         let namespace = &self.place.namespace;
-        let told = serde_json::from_str::<Status>(&text).map_or_else(|_| one_line(&text), |status| one_line(&status.message));
+        let told = serde_json::from_str::<Status>(&text)
+            .map_or_else(|_| one_line(&text), |status| one_line(&status.message));
         match status {
             StatusCode::UNAUTHORIZED => format!("Kubernetes refuses the token: {told}"),
             StatusCode::FORBIDDEN => format!(

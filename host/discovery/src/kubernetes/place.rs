@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use witgate_config::model::{KubernetesSource, RegistryServers, UpstreamTls};
 use witgate_config::file;
+use witgate_config::model::{KubernetesSource, RegistryServers, UpstreamTls};
 
 /// The folder in which a pod finds its service account.
 pub(super) const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -98,7 +98,10 @@ mod tests {
         let place = Place::of(&settings(), &variable, account.path()).unwrap();
         assert_eq!(place.servers.servers, [("fd00::1".to_owned(), 443)]);
         assert_eq!(place.servers.tls.unwrap().ca, Some(account.path().join("ca.crt")));
-        assert_eq!((place.namespace.as_str(), place.token_file), ("shop", Some(account.path().join("token"))));
+        assert_eq!(
+            (place.namespace.as_str(), place.token_file),
+            ("shop", Some(account.path().join("token")))
+        );
         let other = KubernetesSource { namespace: Some("other".into()), ..settings() };
         assert_eq!(Place::of(&other, &variable, account.path()).unwrap().namespace, "other");
     }

@@ -133,7 +133,11 @@ impl Slices {
     ///
     /// # Errors
     /// The port cannot be told.
-    pub(super) fn endpoints(&self, port: Option<&str>, zone: Option<&str>) -> Result<Vec<EndpointSpec>, String> {
+    pub(super) fn endpoints(
+        &self,
+        port: Option<&str>,
+        zone: Option<&str>,
+    ) -> Result<Vec<EndpointSpec>, String> {
         let zone = zone.filter(|_| self.all_have_hints());
         let mut specs = Vec::new();
         for slice in self.by_name.values() {
@@ -181,12 +185,16 @@ impl Slice {
         };
         let mut fitting = ports.iter().filter(is_wanted).filter_map(|port| port.port);
         let names = || {
-            let names = ports.iter().map(|port| port.name.as_deref().filter(|name| !name.is_empty()).unwrap_or("unnamed"));
+            let names = ports
+                .iter()
+                .map(|port| port.name.as_deref().filter(|name| !name.is_empty()).unwrap_or("unnamed"));
             shortened(&names.collect::<Vec<_>>().join("`, `"), 200)
         };
         match (fitting.next(), fitting.next(), wanted) {
             (Some(port), None, _) => Ok(port),
-            (Some(_), Some(_), _) => Err(format!("the service has several ports: set `port` to one of `{}`", names())),
+            (Some(_), Some(_), _) => {
+                Err(format!("the service has several ports: set `port` to one of `{}`", names()))
+            }
             (None, _, Some(wanted)) => Err(format!("the service has no port `{wanted}`, but `{}`", names())),
             (None, _, None) => Err("the service has no port".to_owned()),
         }
@@ -208,7 +216,8 @@ impl Endpoint {
     fn bytes(&self) -> usize {
         let addresses = self.addresses.iter().map(String::len);
         let zones = self.zones().into_iter().map(str::len);
-        let others = self.zone.iter().chain(self.target_ref.as_ref().map(|target| &target.name)).map(String::len);
+        let others =
+            self.zone.iter().chain(self.target_ref.as_ref().map(|target| &target.name)).map(String::len);
         addresses.chain(zones).chain(others).sum()
     }
 
@@ -261,15 +270,18 @@ mod tests {
     #[test]
     fn conditions_say_whether_an_endpoint_serves() {
         let endpoint = |last: u8, conditions: Value| json!({ "addresses": [format!("10.0.0.{last}")], "conditions": conditions });
-        let slices = slices(&[slice("a", json!([
-            endpoint(1, json!({})),
-            endpoint(2, json!({ "ready": true, "serving": true, "terminating": false })),
-            endpoint(3, json!({ "ready": false, "serving": true, "terminating": true })),
-            endpoint(4, json!({ "ready": false, "serving": false, "terminating": true })),
-            endpoint(5, json!({ "ready": false })),
-            endpoint(6, json!({ "ready": true, "terminating": true })),
-            { "addresses": [] },
-        ]))]);
+        let slices = slices(&[slice(
+            "a",
+            json!([
+                endpoint(1, json!({})),
+                endpoint(2, json!({ "ready": true, "serving": true, "terminating": false })),
+                endpoint(3, json!({ "ready": false, "serving": true, "terminating": true })),
+                endpoint(4, json!({ "ready": false, "serving": false, "terminating": true })),
+                endpoint(5, json!({ "ready": false })),
+                endpoint(6, json!({ "ready": true, "terminating": true })),
+                { "addresses": [] },
+            ]),
+        )]);
         let found: Vec<_> = shown(&slices, None).into_iter().map(|(_, _, readiness)| readiness).collect();
         let expected = [
             Readiness::Ready,
@@ -318,8 +330,11 @@ mod tests {
 
     #[test]
     fn slices_are_replaced_and_removed_by_name_and_bounded() {
-        let mut slices = slices(&[slice("a", json!([{ "addresses": ["10.0.0.1"] }])), slice("b", json!(null))]);
-        slices.put(serde_json::from_value(slice("a", json!([{ "addresses": ["10.0.0.2"] }]))).unwrap()).unwrap();
+        let mut slices =
+            slices(&[slice("a", json!([{ "addresses": ["10.0.0.1"] }])), slice("b", json!(null))]);
+        slices
+            .put(serde_json::from_value(slice("a", json!([{ "addresses": ["10.0.0.2"] }]))).unwrap())
+            .unwrap();
         assert_eq!(shown(&slices, None)[0].0, "10.0.0.2");
         slices.remove("a");
         slices.remove("nobody");

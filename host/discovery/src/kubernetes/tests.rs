@@ -35,7 +35,11 @@ fn slice(name: &str, version: u64, hosts: &[&str]) -> Value {
 
 fn list(version: &str, next_page: &str, slices: &[Value]) -> Reply {
     let metadata = json!({ "resourceVersion": version, "continue": next_page });
-    answer(200, "", &json!({ "kind": "EndpointSliceList", "metadata": metadata, "items": slices }).to_string())
+    answer(
+        200,
+        "",
+        &json!({ "kind": "EndpointSliceList", "metadata": metadata, "items": slices }).to_string(),
+    )
 }
 
 fn event(kind: &str, object: &Value) -> String {
@@ -115,14 +119,17 @@ async fn slices_are_listed_page_by_page_and_watched_from_there_on() {
     let usual = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dusers&";
     assert_eq!(paths[0], format!("{usual}limit=250"));
     assert_eq!(paths[1], format!("{usual}limit=250&continue=next%2Fpage"));
-    let watched = |version: &str| format!("{usual}watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds=");
+    let watched = |version: &str| {
+        format!("{usual}watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds=")
+    };
     assert!(paths[2].starts_with(&watched("7")), "{}", paths[2]);
     assert!(paths[3].starts_with(&watched("20")), "{}", paths[3]);
 }
 
 #[tokio::test]
 async fn a_version_that_is_gone_lists_all_slices_again() {
-    let gone = json!({ "kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version" });
+    let gone =
+        json!({ "kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version" });
     let in_a_line = event("ERROR", &gone);
     let server = Scripted::start(move |asked| match (asked.count, version_of(&asked)) {
         (0, _) => list("7", "", &[slice("a", 5, &["10.0.0.1"])]),
@@ -162,7 +169,9 @@ async fn a_watch_that_breaks_goes_on_where_it_was() {
 
 #[tokio::test]
 async fn what_goes_wrong_is_told_in_words_and_takes_no_set_away() {
-    let status = |code: u16| json!({ "kind": "Status", "code": code, "message": "endpointslices is forbidden" }).to_string();
+    let status = |code: u16| {
+        json!({ "kind": "Status", "code": code, "message": "endpointslices is forbidden" }).to_string()
+    };
     let (forbidden, refused) = (status(403), status(401));
     let endless = || list("7", "same", &[slice("a", 5, &["10.0.0.1"])]);
     let cases: Vec<(Box<dyn Fn() -> Reply + Send + Sync>, &str)> = vec![
@@ -191,7 +200,10 @@ async fn events_that_are_malformed_end_the_watch_and_the_set_stays() {
     for (line, words) in [
         ("{\"type\": \"ADDED\"}", "malformed"),
         ("{\"type\": \"ADDED\", \"object\": {\"metadata\": {\"name\": \"a\"}}}", "without a version"),
-        ("{\"type\": \"ADDED\", \"object\": {\"metadata\": {\"name\": \"a\", \"resourceVersion\": \"8\"}, \"endpoints\": 1}}", "malformed"),
+        (
+            "{\"type\": \"ADDED\", \"object\": {\"metadata\": {\"name\": \"a\", \"resourceVersion\": \"8\"}, \"endpoints\": 1}}",
+            "malformed",
+        ),
         ("<html>", "malformed"),
         ("{\"type\": \"ERROR\", \"object\": {\"code\": 403, \"message\": \"no\"}}", "may not read"),
         (long.as_str(), "more than 8388608 bytes"),
@@ -216,7 +228,8 @@ async fn the_token_is_read_again_and_a_port_that_is_not_clear_is_told() {
     std::fs::write(&token_file, "first\n").unwrap();
     let file = token_file.clone();
     let server = Scripted::start(move |asked| {
-        let expected = if asked.count == 0 { "authorization: bearer first" } else { "authorization: bearer second" };
+        let expected =
+            if asked.count == 0 { "authorization: bearer first" } else { "authorization: bearer second" };
         if !asked.head.contains(expected) {
             return answer(401, "", "");
         }

@@ -102,7 +102,8 @@ impl Grpc {
             // A failure of the connection is a failure of the calls on it.
             let _ = connection.await;
         });
-        let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        let authority =
+            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let scheme = if servers.tls.is_some() { "https" } else { "http" };
         Ok(Grpc { sender, authority, scheme, metadata: HeaderMap::new(), _driver: driver })
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
@@ -55,7 +55,8 @@ impl Http {
             // A failure of the connection is a failure of the request on it.
             let _ = connection.await;
         });
-        let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        let authority =
+            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let host = HeaderValue::from_str(&authority).map_err(|error| error.to_string())?;
         Ok(Http { sender, host, _driver: driver })
     }
@@ -85,7 +86,8 @@ impl Http {
         };
         if let Some(value) = value {
             let value = HeaderValue::from_str(&value);
-            let mut value = value.map_err(|_| "the token has characters that no header may have".to_owned())?;
+            let mut value =
+                value.map_err(|_| "the token has characters that no header may have".to_owned())?;
             value.set_sensitive(true);
             request.headers_mut().insert(name, value);
         }
@@ -109,6 +111,9 @@ fn told(error: &hyper::Error) -> String {
 
 /// The whole body of an answer.
 pub(crate) async fn whole(response: Response<Incoming>, most: usize) -> Result<Bytes, String> {
+    if response.body().size_hint().lower() > most as u64 {
+        return Err(format!("the answer has more than {most} bytes"));
+    }
     match timeout(BODY, Limited::new(response.into_body(), most).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) => Err(match error.downcast::<hyper::Error>() {
@@ -148,7 +153,7 @@ impl Lines {
         Lines { body: response.into_body(), buffer: Vec::new(), searched: 0 }
     }
 
-    /// The next line without its line break; `None` at the end. May be dropped while it waits.
+    /// The next line without its line break; `None` at the end, which may come too early. May be dropped while it waits.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, String> {
         loop {
             if let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
@@ -164,8 +169,7 @@ impl Lines {
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => self.buffer.extend_from_slice(&frame.into_data().unwrap_or_default()),
-                Some(Err(error)) => return Err(format!("the answer broke off: {}", told(&error))),
-                None => return Ok(None),
+                Some(Err(_)) | None => return Ok(None),
             }
         }
     }

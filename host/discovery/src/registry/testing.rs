@@ -54,7 +54,12 @@ impl Heard {
     pub(crate) async fn wait(&self, what: &str, is_it: impl Fn(&Heard) -> bool) {
         let begun = Instant::now();
         while !is_it(self) {
-            assert!(begun.elapsed() < DEADLINE, "{what}: {:?}, {:?}", self.hosts(), self.failures.lock().unwrap());
+            assert!(
+                begun.elapsed() < DEADLINE,
+                "{what}: {:?}, {:?}",
+                self.hosts(),
+                self.failures.lock().unwrap()
+            );
             sleep(Duration::from_millis(10)).await;
         }
     }
@@ -178,7 +183,10 @@ async fn serve(mut stream: TcpStream, script: Arc<Script>, count: Arc<AtomicUsiz
         // A client that has gone away is part of some tests.
         match script(Asked { count, path, head: head.to_lowercase() }) {
             Reply::Send(bytes) => _ = stream.write_all(&bytes).await,
-            Reply::Break(bytes) => return _ = stream.write_all(&bytes).await,
+            Reply::Break(bytes) => {
+                let _ = stream.write_all(&bytes).await;
+                return;
+            }
             Reply::Hang(bytes) => {
                 let _ = stream.write_all(&bytes).await;
                 // Until the client closes the connection.

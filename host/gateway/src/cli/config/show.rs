@@ -47,7 +47,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitResult {
     let shown = show(&arguments.config.path()).map_err(refused)?;
     let rows: Vec<Row> = shown.into_iter().filter(|shown| wanted(arguments, shown)).map(Row::from).collect();
     if let Some(key) = arguments.key.as_ref().filter(|_| rows.is_empty()) {
-        return Err(Failure::new(Exit::Failure, format!("the configuration has no value at or below `{key}`")));
+        return Err(Failure::new(
+            Exit::Failure,
+            format!("the configuration has no value at or below `{key}`"),
+        ));
     }
     print(arguments.format, &rows, || text(&rows))
 }
@@ -67,7 +70,8 @@ impl From<Shown> for Row {
 fn text(rows: &[Row]) -> String {
     let lines: Vec<String> = rows.iter().map(|row| format!("{} = {}", row.key, row.value)).collect();
     // Longer lines, e.g. of long lists, do not move all places to the right.
-    let widest = lines.iter().map(|line| line.chars().count()).filter(|width| *width <= 72).max().unwrap_or(0);
+    let widest =
+        lines.iter().map(|line| line.chars().count()).filter(|width| *width <= 72).max().unwrap_or(0);
     let with_place = lines.iter().zip(rows).map(|(line, row)| {
         let place = row.from.as_deref().unwrap_or("default");
         let inherited = if row.inherited { " [defaults]" } else { "" };

@@ -16,7 +16,7 @@ use crate::written::tls::UpstreamTls;
 #[schemars(inline)]
 pub(super) enum Consul {
     Service(String),
-    Table(ConsulTable),
+    Table(Box<ConsulTable>),
 }
 
 /// A service in Consul.
@@ -98,7 +98,7 @@ impl ConsulTable {
 impl Consul {
     pub(super) fn meant(self, at: &str, scope: &mut Scope) -> model::DiscoverySource {
         let (table, at_service) = match self {
-            Consul::Service(service) => (ConsulTable::of(service), at.to_owned()),
+            Consul::Service(service) => (Box::new(ConsulTable::of(service)), at.to_owned()),
             Consul::Table(table) => (table, child(at, "service")),
         };
         check_text("name of a service", &table.service, &at_service, scope);

@@ -65,9 +65,7 @@ impl KubernetesTable {
 impl Kubernetes {
     pub(super) fn meant(self, at: &str, scope: &mut Scope) -> model::DiscoverySource {
         let (table, at_service) = match self {
-            Kubernetes::Service(service) => {
-                (Box::new(KubernetesTable::of(service)), at.to_owned())
-            }
+            Kubernetes::Service(service) => (Box::new(KubernetesTable::of(service)), at.to_owned()),
             Kubernetes::Table(table) => (table, child(at, "service")),
         };
         let KubernetesTable { service, namespace, port, servers, token_file, tls, allow_plaintext } = *table;
@@ -79,12 +77,12 @@ impl Kubernetes {
             check_text("port", port, &child(at, "port"), scope);
         }
         let has_credentials = token_file.is_some();
-        let servers = servers.map(|servers| {
-            Reach { servers, tls, allow_plaintext, has_credentials }.meant(at, scope)
-        });
+        let servers =
+            servers.map(|servers| Reach { servers, tls, allow_plaintext, has_credentials }.meant(at, scope));
         if servers.is_none() && scope.is_written(&child(at, "tls")) {
             let hint = "name the API servers under `servers`, or leave it out".to_owned();
-            let message = "`tls` needs `servers`: the server of the pod's environment has the CA of the cluster";
+            let message =
+                "`tls` needs `servers`: the server of the pod's environment has the CA of the cluster";
             scope.report_key(&child(at, "tls"), message, Some(hint));
         }
         // Hints of slices say for which zones an endpoint is meant; the gateway's own zone follows them.

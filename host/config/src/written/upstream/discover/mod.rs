@@ -200,7 +200,9 @@ mod tests {
         let Some(discover) = &config.upstreams["u"].discover else { panic!("a source") };
         let DiscoverySource::Etcd(etcd) = &discover.source else { panic!("{discover:?}") };
         assert_eq!(etcd.servers.servers, [("a".to_owned(), 443), ("b".to_owned(), 1)]);
-        assert!(etcd.servers.tls.is_some() && etcd.user.as_ref().is_some_and(|user| user.1.bytes() == b"pass"));
+        assert!(
+            etcd.servers.tls.is_some() && etcd.user.as_ref().is_some_and(|user| user.1.bytes() == b"pass")
+        );
         assert!(!format!("{discover:?}").contains("pass"));
         for text in [
             "discover = { consul = \"users\" }",
@@ -256,7 +258,10 @@ mod tests {
             ("discover.etcd = { servers = [], prefix = \"/a/\" }", "servers"),
             ("discover.etcd = { servers = [\"a:1\"], prefix = \"/a\" }", "write `/a/`"),
             ("discover.etcd = { servers = [\"a:1\", \"a:1\"], prefix = \"/a/\" }", "twice"),
-            ("discover.etcd = { servers = [\"https://a\", \"b:1\"], prefix = \"/a/\" }", "all `https://` or all not"),
+            (
+                "discover.etcd = { servers = [\"https://a\", \"b:1\"], prefix = \"/a/\" }",
+                "all `https://` or all not",
+            ),
             ("discover.etcd = { servers = [\"https://a\"], prefix = \"/a/\", tls = false }", "contradicts"),
             ("discover.etcd = { servers = [\"a:1\"], prefix = \"/a/\", user = \"u\" }", "needs a `password`"),
             ("discover.etcd = { servers = [\"a:1\"], prefix = \"/a/\", password = \"p\" }", "needs a `user`"),

@@ -61,7 +61,8 @@ impl Reach {
             scope.report(&at_tls, message, Some(hint));
         }
         let far = servers.iter().find(|(host, _)| !is_loopback(host));
-        if let Some((host, _)) = far.filter(|_| tls.is_none() && self.has_credentials && !self.allow_plaintext)
+        if let Some((host, _)) =
+            far.filter(|_| tls.is_none() && self.has_credentials && !self.allow_plaintext)
         {
             let hint = "set `tls = true`, or `allow_plaintext = true` if nobody else can read that network";
             let message = format!("credentials would be sent to `{host}` in plain text");
