@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::registry::testing::{Heard, Reply, Scripted, answer, during, failure, persistently};
+use crate::registry::testing::{Heard, Replies, Reply, Scripted, answer, during, failure, persistently};
 
 fn settings(server: &Scripted) -> model::ConsulSource {
     model::ConsulSource {
@@ -79,7 +79,7 @@ async fn what_goes_wrong_is_told_in_words_and_takes_no_set_away() {
     let token_file = folder.path().join("token");
     std::fs::write(&token_file, "secret\n").unwrap();
     let index = "X-Consul-Index: 1\r\n";
-    let cases: Vec<(Box<dyn Fn() -> Reply + Send + Sync>, bool, &str)> = vec![
+    let cases: Vec<(Replies, bool, &str)> = vec![
         (Box::new(|| answer(403, "", "Permission denied")), true, "refuses the token"),
         (Box::new(|| answer(403, "", "Permission denied")), false, "wants a token"),
         (Box::new(|| answer(500, "", "No cluster leader")), false, "No cluster leader"),

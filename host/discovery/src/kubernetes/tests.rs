@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::*;
-use crate::registry::testing::{Asked, Heard, Reply, Scripted, answer, during, failure, persistently};
+use crate::registry::testing::{
+    Asked, Heard, Replies, Reply, Scripted, answer, during, failure, persistently,
+};
 
 fn settings(server: &Scripted) -> model::KubernetesSource {
     model::KubernetesSource {
@@ -174,7 +176,7 @@ async fn what_goes_wrong_is_told_in_words_and_takes_no_set_away() {
     };
     let (forbidden, refused) = (status(403), status(401));
     let endless = || list("7", "same", &[slice("a", 5, &["10.0.0.1"])]);
-    let cases: Vec<(Box<dyn Fn() -> Reply + Send + Sync>, &str)> = vec![
+    let cases: Vec<(Replies, &str)> = vec![
         (Box::new(move || answer(403, "", &forbidden)), "namespace `shop`: grant `list` and `watch`"),
         (Box::new(move || answer(401, "", &refused)), "refuses the token"),
         (Box::new(|| answer(404, "", "404 page not found")), "older than Kubernetes 1.21"),

@@ -129,6 +129,9 @@ pub(crate) enum Reply {
     Lines(UnboundedReceiver<String>),
 }
 
+/// Makes the reply to each request.
+pub(crate) type Replies = Box<dyn Fn() -> Reply + Send + Sync>;
+
 /// A complete answer.
 pub(crate) fn answer(status: u16, headers: &str, body: &str) -> Reply {
     let length = body.len();
