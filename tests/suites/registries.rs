@@ -167,7 +167,15 @@ async fn a_consul_that_lies_under_load_loses_no_request_and_reaches_nothing_of_t
 
 #[tokio::test]
 async fn a_registry_without_the_tls_that_is_expected_is_told() {
-    let address = Consul::default().start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            // Until the client closes the connection.
+            while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}
+        }
+    });
     let text = format!(
         "{ROUTE}[upstreams.users.discover]\nconsul = {{ service = \"users\", servers = [\"https://{address}\"] }}\n"
     );
