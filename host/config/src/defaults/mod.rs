@@ -190,7 +190,8 @@ fn copy_positions(document: &mut Document, from: &str, to: &str) {
     }
     let expanded: Vec<String> = document
         .expanded
-        .iter()
+        .range(from.to_owned()..)
+        .take_while(|pointer| pointer.starts_with(from))
         .filter(|pointer| within(pointer, from))
         .map(|pointer| moved(pointer))
         .collect();
