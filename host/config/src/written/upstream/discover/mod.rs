@@ -271,7 +271,7 @@ mod tests {
             ),
             (
                 "discover.etcd = { servers = [\"a:1\"], prefix = \"/a/\", tls = { insecure_skip_verify = true } }",
-                "insecure_skip_verify",
+                "always verified",
             ),
             ("discover = { consul = \"\" }", "1 to 253 characters"),
             ("discover.consul = { service = \"a\", nearest = 2 }", "needs `near`"),
