@@ -38,5 +38,5 @@ pub use model::Config;
 pub use problem::{Problem, Problems, SourceMap, Span};
 pub use render::render;
 pub use settings::{Settings, check_settings};
-pub use show::{Shown, show};
+pub use show::{EffectiveValue, show};
 pub use written::schema;

@@ -14,7 +14,7 @@ use crate::written::Written;
 
 /// One value of the effective configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
+pub struct EffectiveValue {
     /// The dotted path of the key, e.g. `routes[2].path`.
     pub key: String,
     /// The value as TOML would have it. A value with references is shown as it is written, because what they stand for may
@@ -37,7 +37,7 @@ const SECRET_NAMES: [&str; 9] =
 ///
 /// # Errors
 /// All mistakes in it.
-pub fn show(path: &Path) -> Result<Vec<Shown>, Failure> {
+pub fn show(path: &Path) -> Result<Vec<EffectiveValue>, Failure> {
     let sources = load::load(path)?.sources;
     let mut surroundings = Surroundings::new(&|name| std::env::var(name).ok());
     let mut document = document::read(&sources, &mut surroundings);
@@ -59,7 +59,7 @@ pub fn show(path: &Path) -> Result<Vec<Shown>, Failure> {
 struct Showing<'s> {
     document: &'s document::Document,
     sources: &'s SourceMap,
-    shown: &'s mut Vec<Shown>,
+    shown: &'s mut Vec<EffectiveValue>,
 }
 
 impl Showing<'_> {
@@ -82,7 +82,7 @@ impl Showing<'_> {
                 let from = span.map(|span| self.sources.position(span));
                 let inherited = self.is_inherited(at);
                 let key = dotted("", at, &self.document.tree.value);
-                self.shown.push(Shown { key, value, from, inherited });
+                self.shown.push(EffectiveValue { key, value, from, inherited });
             }
         }
     }
@@ -162,7 +162,7 @@ fn is_secret(at: &str, value: &Value) -> bool {
 mod tests {
     use super::*;
 
-    fn shown(text: &str) -> Vec<Shown> {
+    fn shown(text: &str) -> Vec<EffectiveValue> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("w.toml");
         std::fs::write(folder.path().join("secret"), "hunter2hunter2hunter2hunter2hunter2\n")
@@ -171,7 +171,7 @@ mod tests {
         show(&path).unwrap_or_else(|failure| panic!("{}", failure.render(false)))
     }
 
-    fn find<'s>(shown: &'s [Shown], key: &str) -> &'s Shown {
+    fn find<'s>(shown: &'s [EffectiveValue], key: &str) -> &'s EffectiveValue {
         shown.iter().find(|shown| shown.key == key).unwrap_or_else(|| panic!("{key}: {shown:?}"))
     }
 
@@ -183,7 +183,7 @@ mod tests {
              [[routes]]\npath = \"/a\"\nupstream = \"u\"\n",
         );
         let place = |key: &str| {
-            let Shown { value, from, inherited, .. } = find(&shown, key);
+            let EffectiveValue { value, from, inherited, .. } = find(&shown, key);
             let line = from.as_ref().map(|from| from.rsplit(':').nth(1).unwrap_or_default().to_owned());
             (value.clone(), line, *inherited)
         };
@@ -209,7 +209,7 @@ mod tests {
              [plugins.p]\n[bindings.b]\nplugin = \"p\"\nsettings = { key = \"hunter2\", number = 5, inner = { x = [\"hunter2\"] } }\n\
              [[routes]]\npath = \"/\"\nrespond = { headers = { set-cookie = \"hunter2\", x-api-key = \"hunter2\" } }\n",
         );
-        for Shown { key, value, .. } in &shown {
+        for EffectiveValue { key, value, .. } in &shown {
             let of_a_reference = value.contains("/${NO_SUCH:-hunter2}/");
             assert!(!value.contains("hunter2") || of_a_reference, "{key} = {value}");
             assert!(!value.contains("abcdef"), "{key} = {value}");

@@ -95,7 +95,7 @@ impl Follower<'_> {
             if response.status() != StatusCode::OK {
                 return Err(words(refusal(response).await, token.is_some()));
             }
-            let told = Told::of(response.headers())?;
+            let told = AnswerHeaders::of(response.headers())?;
             let body = whole(response, LARGEST).await?;
             if told.is_filtered {
                 return Err(words((StatusCode::FORBIDDEN, String::new()), token.is_some()));
@@ -152,7 +152,7 @@ impl Follower<'_> {
 }
 
 /// What the headers of an answer tell.
-struct Told {
+struct AnswerHeaders {
     index: u64,
     /// The time since the server heard from the leader.
     last_contact: Duration,
@@ -160,8 +160,8 @@ struct Told {
     is_filtered: bool,
 }
 
-impl Told {
-    fn of(headers: &HeaderMap) -> Result<Told, String> {
+impl AnswerHeaders {
+    fn of(headers: &HeaderMap) -> Result<AnswerHeaders, String> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let number = |name: &str| text(name).and_then(|value| value.parse::<u64>().ok());
         let index = number("x-consul-index")
@@ -169,7 +169,7 @@ impl Told {
         // Without a known leader the server cannot say how old its answer is.
         let has_leader = text("x-consul-knownleader") != Some("false");
         let last_contact = number("x-consul-lastcontact").unwrap_or_default();
-        Ok(Told {
+        Ok(AnswerHeaders {
             index,
             last_contact: if has_leader { Duration::from_millis(last_contact) } else { Duration::MAX },
             is_filtered: text("x-consul-results-filtered-by-acls") == Some("true"),

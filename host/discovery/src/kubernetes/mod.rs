@@ -3,14 +3,14 @@
 //! | part | module | what it is |
 //! |---|---|---|
 //! | following | this one | lists the slices page by page, and watches them from the list's version on |
-//! | place | [`place`] | the API server, the namespace and the token, from the configuration or the pod |
+//! | access | [`access`] | the API server, the namespace and the token, from the configuration or the pod |
 //! | slices | [`slices`] | their form, and the endpoints that follow from all of them |
 //!
 //! One API server is used at a time. A watch that ends is continued where it ended; if its version is no longer known
 //! (410), all slices are listed again. One resource is listed and watched here, which needs neither the crate `kube` nor
 //! the types of all resources.
 
-mod place;
+mod access;
 mod slices;
 
 use std::convert::Infallible;
@@ -28,7 +28,7 @@ use crate::registry::gather::Gathering;
 use crate::registry::http::{Credential, Http, LARGEST, Lines, refusal, token, whole};
 use crate::registry::{ANSWER, Ended, check, one_after_the_other};
 use crate::text::one_line;
-use place::Place;
+use access::ApiAccess;
 use slices::{List, Metadata, Slice, Slices};
 
 /// The row of the table.
@@ -64,13 +64,14 @@ impl Source for KubernetesSource {
     fn run<'a>(&'a mut self, sink: &'a dyn EndpointSink) -> Run<'a> {
         Box::pin(async move {
             let KubernetesSource { settings, next } = self;
-            let place = Place::of(settings, &|name| std::env::var(name).ok(), place::ACCOUNT.as_ref())?;
+            let access = ApiAccess::of(settings, &|name| std::env::var(name).ok(), access::ACCOUNT.as_ref())?;
             let session = async |host: &str, port: u16| {
-                let mut follower = Follower { settings, place: &place, sink, useful: false, accepted: false };
+                let mut follower =
+                    Follower { settings, access: &access, sink, useful: false, accepted: false };
                 let Err(why) = follower.follow(host, port).await;
                 Ended { why, useful: follower.useful }
             };
-            Err(one_after_the_other(&place.servers.servers, next, session).await)
+            Err(one_after_the_other(&access.servers.servers, next, session).await)
         })
     }
 }
@@ -114,7 +115,7 @@ enum WatchEnd {
 /// Follows one API server.
 struct Follower<'a> {
     settings: &'a model::KubernetesSource,
-    place: &'a Place,
+    access: &'a ApiAccess,
     sink: &'a dyn EndpointSink,
     /// Whether the server has given a set.
     useful: bool,
@@ -126,14 +127,14 @@ impl Follower<'_> {
     async fn follow(&mut self, host: &str, port: u16) -> Result<Infallible, String> {
         loop {
             let begun = Instant::now();
-            let mut http = Http::open(&self.place.servers, host, port).await?;
+            let mut http = Http::open(&self.access.servers, host, port).await?;
             if let Some((mut slices, mut version)) = self.list(&mut http).await? {
                 self.report(&slices);
                 self.useful = true;
                 loop {
                     let begun = Instant::now();
                     // A watch that was broken off leaves its connection in the middle of an answer.
-                    http = Http::open(&self.place.servers, host, port).await?;
+                    http = Http::open(&self.access.servers, host, port).await?;
                     match self.watch(&mut http, &mut slices, version).await? {
                         WatchEnd::At(reached) => version = reached,
                         WatchEnd::Expired => break,
@@ -146,13 +147,13 @@ impl Follower<'_> {
     }
 
     async fn get(&self, http: &mut Http, query: &str) -> Result<Response<Incoming>, String> {
-        let namespace = &self.place.namespace;
+        let namespace = &self.access.namespace;
         // The label is `kubernetes.io/service-name=NAME`; a name has no characters that need encoding.
         let path = format!(
             "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3D{}{query}",
             self.settings.service
         );
-        let token = token(self.place.token_file.as_deref())?;
+        let token = token(self.access.token_file.as_deref())?;
         let credential = token.as_deref().map_or(Credential::None, Credential::Bearer);
         http.get(&path, credential, ANSWER).await
     }
@@ -300,7 +301,7 @@ impl Follower<'_> {
 
     /// The words for an answer that is an error.
     fn words(&self, (status, text): (StatusCode, String)) -> String {
-        let namespace = &self.place.namespace;
+        let namespace = &self.access.namespace;
         let told = serde_json::from_str::<Status>(&text)
             .map_or_else(|_| one_line(&text), |status| one_line(&status.message));
         match status {

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::*;
 use crate::registry::testing::{
-    Asked, Heard, Replies, Reply, Scripted, answer, during, failure, persistently,
+    Heard, Replies, Reply, Scripted, ScriptedRequest, answer, during, failure, persistently,
 };
 
 fn settings(server: &Scripted) -> model::KubernetesSource {
@@ -79,7 +79,7 @@ impl Watch {
     }
 }
 
-fn version_of(asked: &Asked) -> Option<String> {
+fn version_of(asked: &ScriptedRequest) -> Option<String> {
     let (_, rest) = asked.path.split_once("resourceVersion=")?;
     Some(rest.split('&').next().unwrap_or_default().to_owned())
 }

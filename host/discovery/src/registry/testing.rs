@@ -140,13 +140,13 @@ pub(crate) fn answer(status: u16, headers: &str, body: &str) -> Reply {
 }
 
 /// A request: how many there were before it, its path with the query, and its head in lower case.
-pub(crate) struct Asked {
+pub(crate) struct ScriptedRequest {
     pub(crate) count: usize,
     pub(crate) path: String,
     pub(crate) head: String,
 }
 
-type Script = dyn Fn(Asked) -> Reply + Send + Sync;
+type Script = dyn Fn(ScriptedRequest) -> Reply + Send + Sync;
 
 /// A server that follows a script.
 pub(crate) struct Scripted {
@@ -161,7 +161,7 @@ impl Drop for Scripted {
 }
 
 impl Scripted {
-    pub(crate) async fn start(script: impl Fn(Asked) -> Reply + Send + Sync + 'static) -> Scripted {
+    pub(crate) async fn start(script: impl Fn(ScriptedRequest) -> Reply + Send + Sync + 'static) -> Scripted {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (script, count) = (Arc::new(script), Arc::<AtomicUsize>::default());
@@ -184,7 +184,7 @@ async fn serve(mut stream: TcpStream, script: Arc<Script>, count: Arc<AtomicUsiz
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         let count = count.fetch_add(1, Ordering::SeqCst);
         // A client that has gone away is part of some tests.
-        match script(Asked { count, path, head: head.to_lowercase() }) {
+        match script(ScriptedRequest { count, path, head: head.to_lowercase() }) {
             Reply::Send(bytes) => _ = stream.write_all(&bytes).await,
             Reply::Break(bytes) => {
                 let _ = stream.write_all(&bytes).await;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde::Serialize;
-use witgate_config::{Shown, show};
+use witgate_config::{EffectiveValue, show};
 
 use crate::cli::output::{Format, print};
 use crate::cli::place::ConfigPlace;
@@ -55,14 +55,14 @@ pub(super) fn run(arguments: &Arguments) -> ExitResult {
     print(arguments.format, &rows, || text(&rows))
 }
 
-fn wanted(arguments: &Arguments, shown: &Shown) -> bool {
+fn wanted(arguments: &Arguments, shown: &EffectiveValue) -> bool {
     let key = arguments.key.as_deref().unwrap_or_default();
     let below = |rest: &str| rest.is_empty() || key.is_empty() || rest.starts_with(['.', '[']);
     (shown.from.is_some() || !arguments.written) && shown.key.strip_prefix(key).is_some_and(below)
 }
 
-impl From<Shown> for Row {
-    fn from(Shown { key, value, from, inherited }: Shown) -> Row {
+impl From<EffectiveValue> for Row {
+    fn from(EffectiveValue { key, value, from, inherited }: EffectiveValue) -> Row {
         Row { key, value, from, inherited }
     }
 }

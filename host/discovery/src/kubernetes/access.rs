@@ -10,13 +10,13 @@ pub(super) const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 /// The server, the namespace and the token.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct ApiAccess {
     pub(super) servers: RegistryServers,
     pub(super) namespace: String,
     pub(super) token_file: Option<PathBuf>,
 }
 
-impl Place {
+impl ApiAccess {
     /// `variable` reads an environment variable; `account` is the folder of the service account.
     ///
     /// # Errors
@@ -25,7 +25,7 @@ impl Place {
         settings: &KubernetesSource,
         variable: &dyn Fn(&str) -> Option<String>,
         account: &Path,
-    ) -> Result<Place, String> {
+    ) -> Result<ApiAccess, String> {
         let (servers, token_file) = match &settings.servers {
             Some(servers) => (servers.clone(), settings.token_file.clone()),
             None => {
@@ -37,7 +37,7 @@ impl Place {
             Some(namespace) => namespace.clone(),
             None => namespace(&account.join("namespace"))?,
         };
-        Ok(Place { servers, namespace, token_file })
+        Ok(ApiAccess { servers, namespace, token_file })
     }
 }
 
@@ -95,29 +95,29 @@ mod tests {
             "KUBERNETES_SERVICE_PORT" => Some("443".to_owned()),
             _ => None,
         };
-        let place = Place::of(&settings(), &variable, account.path()).unwrap();
-        assert_eq!(place.servers.servers, [("fd00::1".to_owned(), 443)]);
-        assert_eq!(place.servers.tls.unwrap().ca, Some(account.path().join("ca.crt")));
+        let access = ApiAccess::of(&settings(), &variable, account.path()).unwrap();
+        assert_eq!(access.servers.servers, [("fd00::1".to_owned(), 443)]);
+        assert_eq!(access.servers.tls.unwrap().ca, Some(account.path().join("ca.crt")));
         assert_eq!(
-            (place.namespace.as_str(), place.token_file),
+            (access.namespace.as_str(), access.token_file),
             ("shop", Some(account.path().join("token")))
         );
         let other = KubernetesSource { namespace: Some("other".into()), ..settings() };
-        assert_eq!(Place::of(&other, &variable, account.path()).unwrap().namespace, "other");
+        assert_eq!(ApiAccess::of(&other, &variable, account.path()).unwrap().namespace, "other");
     }
 
     #[test]
     fn what_no_pod_gives_is_told() {
         let account = tempfile::tempdir().unwrap();
-        let why = Place::of(&settings(), &|_| None, account.path()).unwrap_err();
+        let why = ApiAccess::of(&settings(), &|_| None, account.path()).unwrap_err();
         assert!(why.contains("runs in no pod") && why.contains("`servers`"), "{why}");
         let servers = RegistryServers { servers: vec![("a".into(), 1)], tls: None };
         let outside = KubernetesSource { servers: Some(servers), ..settings() };
-        let why = Place::of(&outside, &|_| None, account.path()).unwrap_err();
+        let why = ApiAccess::of(&outside, &|_| None, account.path()).unwrap_err();
         assert!(why.contains("set `namespace`"), "{why}");
         std::fs::write(account.path().join("namespace"), "../x").unwrap();
-        assert!(Place::of(&outside, &|_| None, account.path()).unwrap_err().contains("no namespace"));
+        assert!(ApiAccess::of(&outside, &|_| None, account.path()).unwrap_err().contains("no namespace"));
         let named = KubernetesSource { namespace: Some("n".into()), ..outside };
-        assert_eq!(Place::of(&named, &|_| None, account.path()).unwrap().token_file, None);
+        assert_eq!(ApiAccess::of(&named, &|_| None, account.path()).unwrap().token_file, None);
     }
 }
