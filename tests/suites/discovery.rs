@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use witgate_tests::{Client, Gateway, Origin, Scratch, eventually, missing, witgate};
 
-pub(crate) const ROUTE: &str = "[[routes]]\npath = \"/*\"\nupstream = \"users\"\n";
+const ROUTE: &str = "[[routes]]\npath = \"/*\"\nupstream = \"users\"\n";
 
 /// Replaces a file by renaming another over it.
 fn replace(scratch: &Scratch, name: &str, content: impl AsRef<[u8]>) {
@@ -24,12 +24,12 @@ fn endpoints(addresses: &[SocketAddr]) -> String {
     format!("endpoints = [{}]\n", addresses.join(", "))
 }
 
-pub(crate) async fn source(gateway: &Gateway) -> Value {
+async fn source(gateway: &Gateway) -> Value {
     gateway.admin_get("/status").await.json()["sources"][0].clone()
 }
 
 /// Sends one request after the other until it is told to stop. Returns how many there were, and what went wrong.
-pub(crate) async fn send_until(stop: Arc<AtomicBool>, address: SocketAddr) -> (usize, Vec<String>) {
+async fn send_until(stop: Arc<AtomicBool>, address: SocketAddr) -> (usize, Vec<String>) {
     let (mut sent, mut failures) = (0, Vec::new());
     let mut client = Client::http1(address).await;
     while !stop.load(Ordering::SeqCst) {

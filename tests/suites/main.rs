@@ -23,7 +23,6 @@ mod outcomes;
 mod pages;
 mod real_clients;
 mod real_upstreams;
-mod registries;
 mod remembered;
 mod retired;
 mod retries;
