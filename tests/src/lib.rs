@@ -6,6 +6,7 @@
 
 mod artifacts;
 mod client;
+mod etcd_server;
 mod gateway;
 pub mod hostile;
 mod moody;
@@ -17,6 +18,7 @@ mod websocket;
 
 pub use artifacts::{guest, plugin, repository, shared_build, witgate};
 pub use client::{Client, Reply, raw};
+pub use etcd_server::EtcdServer;
 pub use gateway::{Gateway, Scratch};
 pub use moody::{Mood, MoodyOrigin};
 pub use origin::{Origin, OriginBody, Seen};

@@ -73,7 +73,7 @@ const RESERVED: [(&str, &[&str]); 8] = [
             "host/gateway",
         ],
     ),
-    ("hyper", &["host/upstream", "host/proxy", "host/gateway"]),
+    ("hyper", &["host/upstream", "host/proxy", "host/discovery", "host/gateway"]),
     ("anyhow", &["host/gateway"]),
     ("redis", &["host/state"]),
     ("redb", &["host/state"]),

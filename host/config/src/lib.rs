@@ -5,7 +5,7 @@
 //! addresses parse. All mistakes are reported together, as a list of [`Problem`]s.
 //!
 //! The steps of [`load()`]: `document` reads the files into one tree of values with their positions, and replaces
-//! `${VAR}` (`expand`); `schema` checks the tree against the published [`schema()`], which is made from the types
+//! `${VAR}` (`expand`); `defaults` adds what many tables repeat; `schema` checks the tree against the published [`schema()`], which is made from the types
 //! in `written`; each section that satisfies the schema is then deserialised and converted to the model. A mistake
 //! in one section does not keep the others from being checked.
 //!
@@ -17,6 +17,7 @@
 //! conversion beside it, its counterpart in [`model`], and a line in `tests/reference.toml`, which a test asks
 //! for. To add a kind of string: a file and a row in [`scalar`].
 
+mod defaults;
 mod document;
 mod duplicate;
 mod expand;
@@ -30,6 +31,7 @@ mod render;
 pub mod scalar;
 mod schema;
 mod settings;
+mod show;
 mod written;
 
 pub use load::{Failure, Loaded, load, parse_str, proxy_config};
@@ -38,4 +40,5 @@ pub use problem::{Problem, Problems, SourceMap, Span};
 pub use redact::Inserted;
 pub use render::{render, render_for_log};
 pub use settings::{Settings, check_settings};
+pub use show::{EffectiveValue, show};
 pub use written::schema;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::defaults;
 use crate::document::{self, Document};
 use crate::expand::Surroundings;
 use crate::file;
@@ -142,6 +143,7 @@ fn build(mut sources: SourceMap) -> Result<Loaded, Failure> {
     let mut config = None;
     // An incomplete tree would be reported for mistakes that are not in the files.
     if document.whole {
+        defaults::apply(&mut document);
         let findings = with_schema(&mut document);
         let mut scope = Scope::new(&document.tree, &sources, &findings);
         config = written::meant(&mut scope);
@@ -157,6 +159,10 @@ fn build(mut sources: SourceMap) -> Result<Loaded, Failure> {
         Some(config) if problems.is_empty() => Ok(Loaded { config, sources, files }),
         _ => {
             problems.sort_by_key(|problem| problem.span.as_ref().map(|span| (span.file, span.range.start)));
+            // A mistake in a default is found in each table to which it was added.
+            problems.dedup_by(|next, first| {
+                next.span.is_some() && next.span == first.span && next.message == first.message
+            });
             Err(Failure { problems, sources, files })
         }
     }
@@ -166,7 +172,7 @@ fn build(mut sources: SourceMap) -> Result<Loaded, Failure> {
 ///
 /// A variable is text, but `workers = "${WORKERS}"` means a number: where the schema refuses the text, the number
 /// or boolean that it spells is put in its place.
-fn with_schema(document: &mut Document) -> Vec<Finding> {
+pub(crate) fn with_schema(document: &mut Document) -> Vec<Finding> {
     let mut findings = by_schema(document);
     let mut replaced = false;
     for finding in findings.iter().filter(|finding| document.expanded.contains(&finding.pointer)) {

@@ -28,7 +28,10 @@ pub use breaker::{Breaker, Statuses};
 pub use cache::{Cache, RouteCache, SetCookie, Share};
 pub use concurrency::Concurrency;
 pub use data::Data;
-pub use discover::{Discover, DiscoverySource, DnsLookup, DnsSource, SrvSource};
+pub use discover::{
+    ConsulSource, Discover, DiscoverySource, DnsLookup, DnsSource, EtcdSource, KubernetesSource,
+    RegistryServers, SrvSource,
+};
 pub use fallback::{Answer, Fallback};
 pub use health::{BodyCheck, Check, Ejection, Health, HttpCheck, OnUnhealthy, SuccessRate};
 pub use plugin::{

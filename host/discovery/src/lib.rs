@@ -4,6 +4,9 @@
 //! |---|---|---|
 //! | `file` | [`file::KIND`] | endpoints that a program or a person writes to a file of this machine |
 //! | `dns` | [`dns::DNS`], [`dns::SRV`] | endpoints that a name server knows, e.g. that of a container platform |
+//! | `etcd` | [`etcd::KIND`] | endpoints that register themselves under a prefix of keys, with a lease |
+//! | `consul` | [`consul::KIND`] | the instances of a service that pass the checks of Consul's agents |
+//! | `kubernetes` | [`kubernetes::KIND`] | the pods of a service, with their readiness and zones |
 //!
 //! [`SetFolder`] keeps the last good sets for the next process.
 //!
@@ -18,11 +21,23 @@ use std::sync::Arc;
 
 use witgate_exchange::contracts::discovery::{Resolver, SourceKind};
 
+#[cfg(feature = "consul")]
+pub mod consul;
 #[cfg(feature = "dns")]
 pub mod dns;
+#[cfg(any(feature = "file", feature = "etcd"))]
+mod endpoint;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 #[cfg(feature = "file")]
 pub mod file;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
+#[cfg(any(feature = "etcd", feature = "consul", feature = "kubernetes"))]
+mod registry;
 mod saved;
+#[cfg(any(feature = "file", feature = "etcd", feature = "consul", feature = "kubernetes"))]
+mod text;
 
 pub use saved::SetFolder;
 
@@ -34,6 +49,12 @@ pub const SOURCES: &[SourceKind] = &[
     dns::DNS,
     #[cfg(feature = "dns")]
     dns::SRV,
+    #[cfg(feature = "etcd")]
+    etcd::KIND,
+    #[cfg(feature = "consul")]
+    consul::KIND,
+    #[cfg(feature = "kubernetes")]
+    kubernetes::KIND,
 ];
 
 /// The resolver of the host names in fixed lists. `None` if DNS was not compiled in: then the system is asked.

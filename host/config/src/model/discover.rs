@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::{Secret, UpstreamTls};
+
 /// `upstreams.NAME.discover`: where the endpoints come from, and which sets of endpoints are accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discover {
@@ -31,6 +33,12 @@ pub enum DiscoverySource {
     Dns(DnsSource),
     /// The SRV records of names.
     Srv(SrvSource),
+    /// The keys under a prefix in etcd.
+    Etcd(EtcdSource),
+    /// The instances of a service in Consul.
+    Consul(ConsulSource),
+    /// The EndpointSlices of a service in Kubernetes.
+    Kubernetes(KubernetesSource),
 }
 
 impl DiscoverySource {
@@ -40,6 +48,9 @@ impl DiscoverySource {
             DiscoverySource::File(_) => "file",
             DiscoverySource::Dns(_) => "dns",
             DiscoverySource::Srv(_) => "srv",
+            DiscoverySource::Etcd(_) => "etcd",
+            DiscoverySource::Consul(_) => "consul",
+            DiscoverySource::Kubernetes(_) => "kubernetes",
         }
     }
 
@@ -51,7 +62,7 @@ impl DiscoverySource {
                 [(name, port)] => Some((name, *port)),
                 _ => None,
             },
-            DiscoverySource::File(_) | DiscoverySource::Srv(_) => None,
+            _ => None,
         }
     }
 }
@@ -83,4 +94,62 @@ pub struct DnsLookup {
     pub min_ttl: Duration,
     /// The longest time until a name is looked up again.
     pub max_ttl: Duration,
+}
+
+/// The servers of a registry, and how they are reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryServers {
+    /// Host and port of each; at least one.
+    pub servers: Vec<(String, u16)>,
+    /// TLS; `None`: plain text.
+    pub tls: Option<UpstreamTls>,
+}
+
+/// The keys under a prefix in etcd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdSource {
+    /// The members of the cluster.
+    pub servers: RegistryServers,
+    /// The prefix, which ends in `/`.
+    pub prefix: String,
+    /// User name and password.
+    pub user: Option<(String, Secret)>,
+}
+
+/// The instances of a service in Consul.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsulSource {
+    /// The agents.
+    pub servers: RegistryServers,
+    /// The name of the service.
+    pub service: String,
+    /// The datacenter, if not that of the agent.
+    pub datacenter: Option<String>,
+    /// The tags that an instance must have.
+    pub tags: Vec<String>,
+    /// Whether all checks of an instance must pass.
+    pub passing: bool,
+    /// The node from which distances are seen, and how many instances come before all others.
+    pub near: Option<(String, usize)>,
+    /// How long ago a server that answers may have heard from the leader; `None`: only the leader answers.
+    pub stale: Option<Duration>,
+    /// The file with the token.
+    pub token_file: Option<PathBuf>,
+}
+
+/// The EndpointSlices of a service in Kubernetes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KubernetesSource {
+    /// The API servers; `None`: the one of the pod's environment.
+    pub servers: Option<RegistryServers>,
+    /// The name of the service.
+    pub service: String,
+    /// Its namespace; `None`: that of the pod.
+    pub namespace: Option<String>,
+    /// The name or the number of the port; `None`: the only one.
+    pub port: Option<String>,
+    /// The zone of the gateway, for the hints of slices.
+    pub zone: Option<String>,
+    /// The file with the token; `None`: that of the pod's service account if `servers` is `None`, otherwise none.
+    pub token_file: Option<PathBuf>,
 }

@@ -11,6 +11,7 @@ mod compile;
 mod condition;
 mod credentials;
 mod data;
+mod defaults;
 mod filter;
 mod gateway;
 mod limits;
@@ -42,7 +43,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::model::Config;
+pub(crate) use route_action::{ACTIONS, FORWARDING};
 pub(crate) use scope::Scope;
+pub(crate) use upstream::SOURCES;
 
 /// The configuration of a Witgate gateway: one TOML file, or a folder of them. In any string, `${VAR}` stands for
 /// an environment variable, `${VAR:-default}` gives a default, `${file:/path}` stands for the text of a file, and
@@ -54,6 +57,7 @@ pub(crate) use scope::Scope;
 #[schemars(title = "Witgate configuration")]
 pub(crate) struct Written {
     gateway: gateway::Gateway,
+    defaults: defaults::Defaults,
     admin: admin::Admin,
     telemetry: telemetry::Telemetry,
     cache: cache::Cache,

@@ -67,6 +67,12 @@ impl Default for Respond {
     }
 }
 
+/// The keys of which one says what a route does.
+pub(crate) const ACTIONS: [&str; 4] = ["upstream", "upstreams", "redirect", "respond"];
+
+/// The keys that need an upstream to forward to.
+pub(crate) const FORWARDING: [&str; 6] = ["rewrite", "strip_prefix", "preserve_host", "retry", "mirror", "cache"];
+
 /// The keys of a route that say what it does, and the keys that they depend on.
 pub(crate) struct Keys<'r> {
     pub(crate) upstream: Option<String>,
@@ -91,9 +97,9 @@ impl Keys<'_> {
 
 /// The action of a route; `None` if no key says what it does.
 pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model::Action> {
-    scope.exclude(at, &["upstream", "upstreams", "redirect", "respond"]);
+    scope.exclude(at, &ACTIONS);
     let forwards = keys.upstream.is_some() || keys.upstreams.is_some();
-    for key in ["rewrite", "strip_prefix", "preserve_host", "retry", "mirror", "cache"] {
+    for key in FORWARDING {
         let at = child(at, key);
         if !forwards && scope.is_written(&at) {
             scope.report_key(&at, format!("`{key}` needs an upstream to forward to"), None);

@@ -185,7 +185,8 @@ pub struct SourceKind {
     pub summary: &'static str,
     /// Where it runs.
     pub thread: SourceThread,
-    /// Makes the source of an upstream. It connects to nothing before it runs.
+    /// Makes the source of an upstream. It connects to nothing before it runs. The keys of problems are relative to the
+    /// settings of the source.
     pub build: fn(&model::DiscoverySource) -> Result<Box<dyn Source>, Problems>,
 }
 

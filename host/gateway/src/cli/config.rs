@@ -1,5 +1,7 @@
 //! `witgate config …`
 
+mod show;
+
 use clap::{Args, Subcommand};
 
 use super::output::say;
@@ -17,16 +19,18 @@ pub(crate) struct Arguments {
 enum Command {
     /// Print the JSON Schema of the configuration, for editors
     Schema,
+    Show(show::Arguments),
 }
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> ExitResult {
-    match arguments.command {
+    match &arguments.command {
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&schema::whole()).map_err(|error| {
                 Failure::new(Exit::Failure, format!("the schema cannot be shown: {error}"))
             })?;
             say(&format!("{schema}\n"))
         }
+        Command::Show(arguments) => show::run(arguments),
     }
 }

@@ -115,7 +115,11 @@ pub(crate) fn build(
         return Err(vec![unknown_source(name, kind)]);
     };
     let limits = Limits::of(discover, discovery.own.clone());
-    let source = (row.build)(&discover.source)?;
+    let source = (row.build)(&discover.source).map_err(|problems| {
+        let key = |problem: &Problem| format!("upstreams.{name}.discover.{kind}.{}", problem.key);
+        let placed = |problem: Problem| Problem { key: key(&problem), ..problem };
+        problems.into_iter().map(placed).collect::<Problems>()
+    })?;
     Ok(BuiltSource { source, thread: row.thread, kind: Some(kind), limits, restored: None })
 }
 

@@ -26,6 +26,7 @@ use balancer::Balancer;
 use breaker::Breaker;
 use concurrency::Concurrency;
 use discover::Discover;
+pub(crate) use discover::SOURCES;
 use ejection::Ejection;
 use endpoint::Endpoint;
 use fallback::Fallback;
@@ -43,9 +44,9 @@ pub(crate) struct Upstream {
     /// `priority` and `zone`. Either this or `discover` is required.
     #[schemars(length(min = 1))]
     endpoints: Vec<Endpoint>,
-    /// The source that supplies the endpoints, instead of a fixed list: `{ file = "endpoints.toml" }`,
-    /// `{ dns = "users.internal:8080" }` or `{ srv = "_http._tcp.users.internal" }`. A source that fails or reports
-    /// an unusable set takes no endpoint away: the last good set stays in service.
+    /// The source that supplies the endpoints, instead of a fixed list, e.g. `{ file = "endpoints.toml" }`,
+    /// `{ dns = "users.internal:8080" }` or `{ kubernetes = "users" }`. A source that fails or reports an unusable set
+    /// takes no endpoint away: the last good set stays in service.
     discover: Option<Discover>,
     /// The policy that picks among the endpoints: its kind alone, e.g. `round-robin`, or a table with its
     /// settings.

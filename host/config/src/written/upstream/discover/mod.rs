@@ -1,19 +1,27 @@
-//! `upstreams.NAME.discover`: the source of the endpoints.
+//! `upstreams.NAME.discover`: the source of the endpoints. Each kind is a file.
 
-use std::net::{IpAddr, SocketAddr};
+mod consul;
+mod etcd;
+mod kubernetes;
+mod names;
+mod servers;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model;
 use crate::pointer::child;
-use crate::scalar::{Duration, DurationOrOff, EndpointAddress, HostName, Net, Text};
+use crate::scalar::{DurationOrOff, EndpointAddress, HostName, Net, Text};
 use crate::written::Scope;
+use consul::Consul;
+use etcd::Etcd;
+use kubernetes::Kubernetes;
+use names::Names;
 
-/// The port of DNS (RFC 1035 section 4.2).
-const DNS_PORT: u16 = 53;
+/// The keys that name a source.
+pub(crate) const SOURCES: [&str; 6] = ["file", "dns", "srv", "etcd", "consul", "kubernetes"];
 
-/// The source of the endpoints: exactly one of `file`, `dns` and `srv`.
+/// The source of the endpoints: exactly one of `file`, `dns`, `srv`, `etcd`, `consul` and `kubernetes`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Discover {
@@ -25,11 +33,19 @@ pub(super) struct Discover {
     /// Host names with their ports: each address (A and AAAA records) is an endpoint. One `"host:port"`, a list of
     /// them, or a table with `names`, `servers`, `min_ttl` and `max_ttl`. Search domains, `ndots` and `/etc/hosts`
     /// apply.
-    dns: Option<Dns>,
+    dns: Option<Names<Text<EndpointAddress>>>,
     /// Names of SRV records (RFC 2782): each address of a target is an endpoint, with the priority, the weight and
     /// the port of its record. One name, a list of them, or a table with `names`, `servers`, `min_ttl` and
     /// `max_ttl`.
-    srv: Option<Srv>,
+    srv: Option<Names<Text<HostName>>>,
+    /// The keys under a prefix in etcd (3.4 or later): each is an endpoint.
+    etcd: Option<Etcd>,
+    /// A service in Consul: each instance that passes its checks is an endpoint, with its weight. The name of the
+    /// service, or a table.
+    consul: Option<Consul>,
+    /// A service in Kubernetes: each endpoint of its EndpointSlices. The name of the service, or a table. If the gateway
+    /// has a `zone`, the slices' hints for that zone are followed.
+    kubernetes: Option<Kubernetes>,
     /// The networks whose addresses are accepted, e.g. `["10.0.0.0/8"]`. Without it, all addresses except those of
     /// this host and this link (loopback, link-local, unspecified, multicast). The gateway's own listeners are never
     /// accepted. Endpoints at other addresses are left out, and `witgate upstreams` shows them.
@@ -48,74 +64,15 @@ pub(super) struct Discover {
     keep_stale: Text<DurationOrOff>,
 }
 
-/// Host names whose addresses are the endpoints.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-enum Dns {
-    Name(Text<EndpointAddress>),
-    Names(#[schemars(length(min = 1))] Vec<Text<EndpointAddress>>),
-    Table(DnsTable),
-}
-
-/// Host names whose addresses are the endpoints, and how they are looked up.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct DnsTable {
-    /// The names with their ports, e.g. `["users.internal:8080"]`.
-    #[schemars(length(min = 1))]
-    names: Vec<Text<EndpointAddress>>,
-    /// The name servers, e.g. `["10.0.0.2"]` or `["10.0.0.2:5353"]`. Without it, those of `/etc/resolv.conf`.
-    #[serde(default)]
-    servers: Vec<String>,
-    /// The shortest time until a name is looked up again, whatever its TTL is.
-    #[serde(default = "shortest")]
-    min_ttl: Text<Duration>,
-    /// The longest time until a name is looked up again, whatever its TTL is.
-    #[serde(default = "longest")]
-    max_ttl: Text<Duration>,
-}
-
-/// Names of SRV records.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-enum Srv {
-    Name(Text<HostName>),
-    Names(#[schemars(length(min = 1))] Vec<Text<HostName>>),
-    Table(SrvTable),
-}
-
-/// Names of SRV records, and how they are looked up.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct SrvTable {
-    /// The names, e.g. `["_http._tcp.users.internal"]`.
-    #[schemars(length(min = 1))]
-    names: Vec<Text<HostName>>,
-    /// The name servers, e.g. `["10.0.0.2"]` or `["10.0.0.2:5353"]`. Without it, those of `/etc/resolv.conf`.
-    #[serde(default)]
-    servers: Vec<String>,
-    /// The shortest time until a name is looked up again, whatever its TTL is.
-    #[serde(default = "shortest")]
-    min_ttl: Text<Duration>,
-    /// The longest time until a name is looked up again, whatever its TTL is.
-    #[serde(default = "longest")]
-    max_ttl: Text<Duration>,
-}
-
-fn shortest() -> Text<Duration> {
-    Text::of("5s")
-}
-
-fn longest() -> Text<Duration> {
-    Text::of("5m")
-}
-
 impl Default for Discover {
     fn default() -> Self {
         Discover {
             file: None,
             dns: None,
             srv: None,
+            etcd: None,
+            consul: None,
+            kubernetes: None,
             allow: None,
             min_endpoints: 1,
             max_endpoints: 10_000,
@@ -127,7 +84,7 @@ impl Default for Discover {
 impl Discover {
     /// Converts it to the model. `None` if it names no source.
     pub(super) fn meant(self, at: &str, scope: &mut Scope) -> Option<model::Discover> {
-        scope.exclude(at, &["file", "dns", "srv"]);
+        scope.exclude(at, &SOURCES);
         if self.min_endpoints > self.max_endpoints {
             scope.report(at, "`min_endpoints` is more than `max_endpoints`, so every set is refused", None);
         }
@@ -135,11 +92,17 @@ impl Discover {
             Some(meant_file(&file, &child(at, "file"), scope))
         } else if let Some(dns) = self.dns {
             Some(dns.meant(&child(at, "dns"), scope))
+        } else if let Some(srv) = self.srv {
+            Some(srv.meant(&child(at, "srv"), scope))
+        } else if let Some(etcd) = self.etcd {
+            Some(etcd.meant(&child(at, "etcd"), scope))
+        } else if let Some(consul) = self.consul {
+            Some(consul.meant(&child(at, "consul"), scope))
         } else {
-            self.srv.map(|srv| srv.meant(&child(at, "srv"), scope))
+            self.kubernetes.map(|kubernetes| kubernetes.meant(&child(at, "kubernetes"), scope))
         };
         if source.is_none() {
-            let hint = "write one of `file = \"endpoints.toml\"`, `dns = \"host:port\"` and `srv = \"_http._tcp.host\"`";
+            let hint = "write one of `file`, `dns`, `srv`, `etcd`, `consul` and `kubernetes`, e.g. `dns = \"host:port\"`";
             scope.report(at, "`discover` names no source", Some(hint.to_owned()));
         }
         Some(model::Discover {
@@ -159,89 +122,6 @@ fn meant_file(file: &str, at: &str, scope: &mut Scope) -> model::DiscoverySource
         scope.report(at, "a file of endpoints is TOML or JSON", Some(hint));
     }
     model::DiscoverySource::File(path)
-}
-
-impl Dns {
-    fn meant(self, at: &str, scope: &mut Scope) -> model::DiscoverySource {
-        let (names, at_names, lookup) = match self {
-            Dns::Name(name) => (vec![name], None, usual_lookup()),
-            Dns::Names(names) => (names, Some(at.to_owned()), usual_lookup()),
-            Dns::Table(DnsTable { names, servers, min_ttl, max_ttl }) => {
-                (names, Some(child(at, "names")), lookup(servers, min_ttl, max_ttl, at, scope))
-            }
-        };
-        let mut meant: Vec<(String, u16)> = Vec::new();
-        for (index, name) in names.into_iter().enumerate() {
-            let at = at_names.as_ref().map_or(at.to_owned(), |list| child(list, &index.to_string()));
-            let EndpointAddress { host, port, scheme } = name.value;
-            if host.parse::<IpAddr>().is_ok() {
-                let hint = "write addresses under `endpoints`".to_owned();
-                scope.report(&at, "an address is not looked up in DNS", Some(hint));
-            }
-            if scheme.is_some() {
-                let hint = "write `host:port`, and `tls` for HTTPS".to_owned();
-                scope.report(&at, "a name that is looked up has no scheme", Some(hint));
-            }
-            if meant.contains(&(host.clone(), port)) {
-                scope.report(&at, "this name is in the list twice", None);
-            }
-            meant.push((host, port));
-        }
-        model::DiscoverySource::Dns(model::DnsSource { names: meant, lookup })
-    }
-}
-
-impl Srv {
-    fn meant(self, at: &str, scope: &mut Scope) -> model::DiscoverySource {
-        let (names, lookup) = match self {
-            Srv::Name(name) => (vec![name], usual_lookup()),
-            Srv::Names(names) => (names, usual_lookup()),
-            Srv::Table(SrvTable { names, servers, min_ttl, max_ttl }) => {
-                (names, lookup(servers, min_ttl, max_ttl, at, scope))
-            }
-        };
-        let names: Vec<String> = names.into_iter().map(|name| name.value.0).collect();
-        if names.iter().any(|name| name.parse::<IpAddr>().is_ok()) {
-            scope.report(at, "an address has no SRV records", None);
-        }
-        model::DiscoverySource::Srv(model::SrvSource { names, lookup })
-    }
-}
-
-fn usual_lookup() -> model::DnsLookup {
-    let (min_ttl, max_ttl) = (shortest().value.0, longest().value.0);
-    model::DnsLookup { servers: Vec::new(), min_ttl, max_ttl }
-}
-
-fn lookup(
-    servers: Vec<String>,
-    min_ttl: Text<Duration>,
-    max_ttl: Text<Duration>,
-    at: &str,
-    scope: &mut Scope,
-) -> model::DnsLookup {
-    let (min_ttl, max_ttl) = (min_ttl.value.0, max_ttl.value.0);
-    if min_ttl < std::time::Duration::from_secs(1) {
-        let message = "`min_ttl` must be at least one second: a name must not be asked for without a pause";
-        scope.report(&child(at, "min_ttl"), message, None);
-    }
-    if max_ttl < min_ttl {
-        scope.report(&child(at, "max_ttl"), "`max_ttl` is shorter than `min_ttl`", None);
-    }
-    let mut addresses = Vec::new();
-    for (index, server) in servers.into_iter().enumerate() {
-        let address = server.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT));
-        match address.or_else(|_| server.parse::<SocketAddr>()) {
-            Ok(address) => addresses.push(address),
-            Err(_) => {
-                let hint =
-                    "write `\"10.0.0.2\"` or `\"10.0.0.2:53\"`, IPv6 with a port in brackets".to_owned();
-                let at = child(&child(at, "servers"), &index.to_string());
-                scope.report(&at, format!("`{server}` is not the address of a name server"), Some(hint));
-            }
-        }
-    }
-    model::DnsLookup { servers: addresses, min_ttl, max_ttl }
 }
 
 /// Sets the name that TLS expects of endpoints. It is always the configuration's: a source that could choose it
@@ -313,6 +193,35 @@ mod tests {
     }
 
     #[test]
+    fn registries_have_servers_and_credentials_that_stay_out_of_logs() {
+        let config = config(
+            "discover.etcd = { servers = [\"https://a\", \"https://b:1\"], prefix = \"/a/\", user = \"u\", password = \"pass\" }",
+        );
+        let Some(discover) = &config.upstreams["u"].discover else { panic!("a source") };
+        let DiscoverySource::Etcd(etcd) = &discover.source else { panic!("{discover:?}") };
+        assert_eq!(etcd.servers.servers, [("a".to_owned(), 443), ("b".to_owned(), 1)]);
+        assert!(
+            etcd.servers.tls.is_some() && etcd.user.as_ref().is_some_and(|user| user.1.bytes() == b"pass")
+        );
+        assert!(!format!("{discover:?}").contains("pass"));
+        for text in [
+            "discover = { consul = \"users\" }",
+            "discover.consul = { service = \"users\", servers = [\"127.0.0.1:8500\"], passing = true, stale = \"off\" }",
+        ] {
+            let config = self::config(text);
+            let Some(discover) = &config.upstreams["u"].discover else { panic!("{text}") };
+            let DiscoverySource::Consul(consul) = &discover.source else { panic!("{discover:?}") };
+            assert_eq!(consul.servers.servers, [("127.0.0.1".to_owned(), 8500)], "{text}");
+            assert!(consul.passing && consul.near.is_none() && consul.stale.is_none(), "{text}");
+        }
+        let text = "discover.kubernetes = { service = \"users\", port = \"http\" }\n[gateway]\nzone = \"z\"";
+        let config = self::config(text);
+        let Some(discover) = &config.upstreams["u"].discover else { panic!("{text}") };
+        let DiscoverySource::Kubernetes(kubernetes) = &discover.source else { panic!("{discover:?}") };
+        assert_eq!((kubernetes.zone.as_deref(), &kubernetes.servers), (Some("z"), &None));
+    }
+
+    #[test]
     fn the_name_that_tls_expects_is_that_of_the_configuration() {
         let tls = |text: &str| config(text).upstreams["u"].tls.clone().and_then(|tls| tls.server_name);
         assert_eq!(tls("tls = true\ndiscover = { dns = \"users:443\" }").as_deref(), Some("users"));
@@ -345,6 +254,33 @@ mod tests {
             ("discover = { dns = \"a:1\", allow = [\"10.0.0.1/8\"] }", "beyond its prefix"),
             ("discover = { dns = \"a:1\", min_endpoints = 5, max_endpoints = 2 }", "every set is refused"),
             ("discover = { files = \"a.toml\" }", "`file`"),
+            ("discover = { consul = \"a\", kubernetes = \"a\" }", "exclude each other"),
+            ("discover.etcd = { servers = [], prefix = \"/a/\" }", "servers"),
+            ("discover.etcd = { servers = [\"a:1\"], prefix = \"/a\" }", "write `/a/`"),
+            ("discover.etcd = { servers = [\"a:1\", \"a:1\"], prefix = \"/a/\" }", "twice"),
+            (
+                "discover.etcd = { servers = [\"https://a\", \"b:1\"], prefix = \"/a/\" }",
+                "all `https://` or all not",
+            ),
+            ("discover.etcd = { servers = [\"https://a\"], prefix = \"/a/\", tls = false }", "contradicts"),
+            ("discover.etcd = { servers = [\"a:1\"], prefix = \"/a/\", user = \"u\" }", "needs a `password`"),
+            ("discover.etcd = { servers = [\"a:1\"], prefix = \"/a/\", password = \"p\" }", "needs a `user`"),
+            (
+                "discover.etcd = { servers = [\"a:1\"], prefix = \"/a/\", user = \"u\", password = \"p\" }",
+                "in plain text",
+            ),
+            (
+                "discover.etcd = { servers = [\"a:1\"], prefix = \"/a/\", tls = { insecure_skip_verify = true } }",
+                "always verified",
+            ),
+            ("discover = { consul = \"\" }", "1 to 253 characters"),
+            ("discover.consul = { service = \"a\", nearest = 2 }", "needs `near`"),
+            ("discover.consul = { service = \"a\", token_file = \"nowhere\" }", "cannot read"),
+            ("discover.consul = { service = \"a\", stale = \"0s\" }", "longer than 0"),
+            ("discover = { kubernetes = \"../pods\" }", "not the name of a service"),
+            ("discover.kubernetes = { namespace = \"a\" }", "missing key `service`"),
+            ("discover.kubernetes = { service = \"a\", namespace = \"a/b\" }", "not the name of a namespace"),
+            ("discover.kubernetes = { service = \"a\", tls = true }", "needs `servers`"),
         ] {
             let told = problem(text);
             assert!(told.contains(words), "{text}: {told}");
