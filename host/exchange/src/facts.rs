@@ -64,7 +64,7 @@ impl Facts {
     /// The facts of a request whose head was complete at `begun`, before any stage has seen it.
     pub fn new(head: Arc<RequestHead>, version: Version, begun: Instant) -> Self {
         Facts {
-            dialect: Dialect::of(&head.headers),
+            dialect: Dialect::of(&head),
             head,
             trusted_peer: false,
             begun,

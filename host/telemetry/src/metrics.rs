@@ -14,6 +14,7 @@ use witgate_exchange::names::Named;
 use witgate_exchange::per_core::{self, PerCore};
 use witgate_exchange::record::Injected;
 
+use crate::grpc_series::GrpcSeries;
 use crate::names_in_service::NamesInService;
 
 /// The label value for no route or no upstream.
@@ -235,6 +236,8 @@ pub struct Metrics {
     pub(super) rate_limits: Table<Arc<[Counter; 2]>>,
     /// Delays and refusals that the filter `fault` injected, by route.
     pub(super) injected: Table<Arc<[Counter; 2]>>,
+    /// Calls of gRPC.
+    pub(super) grpc: GrpcSeries,
     pub(super) faults: [Counter; FaultKind::ALL.len()],
     pub(super) reloads: [Counter; 2],
     growing: Mutex<()>,
@@ -333,6 +336,7 @@ impl Metrics {
         for table in [&self.rate_limits, &self.injected] {
             retain(table, |route, _| names.has_route(route));
         }
+        self.grpc.retain(|route| route == NONE || names.has_route(route));
         retain(&self.connections, |listener, connections| names.has_connections(listener, connections));
         self.names.store(Some(Arc::new(names)));
     }

@@ -11,6 +11,7 @@ mod condition;
 mod credentials;
 mod data;
 mod filter;
+mod grpc;
 mod gateway;
 mod limits;
 mod listener;

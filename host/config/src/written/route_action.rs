@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Scope;
+use super::grpc::{self, BridgedProtocol, Transcode};
 use super::mirror::Mirror;
 use super::one_or_many::OneOrMany;
 use super::retry::RouteRetry;
@@ -68,7 +69,7 @@ impl Default for Respond {
 }
 
 /// The keys of a route that say what it does, and the keys that they depend on.
-pub(crate) struct Keys<'r> {
+pub(super) struct Keys<'r> {
     pub(crate) upstream: Option<String>,
     pub(crate) upstreams: Option<BTreeMap<String, u32>>,
     pub(crate) rewrite: Option<Text<PathTemplate>>,
@@ -76,6 +77,8 @@ pub(crate) struct Keys<'r> {
     pub(crate) preserve_host: Option<bool>,
     pub(crate) retry: Option<RouteRetry>,
     pub(crate) mirror: Option<Mirror>,
+    pub(crate) grpc_bridge: Vec<BridgedProtocol>,
+    pub(crate) transcode: Option<Transcode>,
     pub(crate) redirect: Option<Redirect>,
     pub(crate) respond: Option<Respond>,
     pub(crate) path: Option<&'r PathPattern>,
@@ -90,10 +93,10 @@ impl Keys<'_> {
 }
 
 /// The action of a route; `None` if no key says what it does.
-pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model::Action> {
+pub(super) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model::Action> {
     scope.exclude(at, &["upstream", "upstreams", "redirect", "respond"]);
     let forwards = keys.upstream.is_some() || keys.upstreams.is_some();
-    for key in ["rewrite", "strip_prefix", "preserve_host", "retry", "mirror"] {
+    for key in ["rewrite", "strip_prefix", "preserve_host", "retry", "mirror", "grpc_bridge", "transcode"] {
         let at = child(at, key);
         if !forwards && scope.is_written(&at) {
             scope.report_key(&at, format!("`{key}` needs an upstream to forward to"), None);
@@ -108,6 +111,8 @@ pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model
             preserve_host,
             retry: keys.retry.take().unwrap_or_default().meant(&child(at, "retry"), scope),
             mirror: keys.mirror.take().map(|mirror| mirror.meant(&child(at, "mirror"), scope)),
+            bridge: grpc::bridge(&keys.grpc_bridge),
+            transcode: keys.transcode.take().map(|settings| settings.meant(&child(at, "transcode"), scope)),
         }));
     }
     if let Some(redirect) = keys.redirect.take() {

@@ -42,6 +42,8 @@ pub(super) fn forward(rewrite: Rewrite) -> Action {
         preserve_host: false,
         retry: Default::default(),
         mirror: None,
+        bridge: Default::default(),
+        transcode: None,
     })
 }
 

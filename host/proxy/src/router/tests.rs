@@ -67,6 +67,8 @@ fn forward(rewrite: Rewrite) -> Action {
         preserve_host: false,
         retry: Default::default(),
         mirror: None,
+        bridge: Default::default(),
+        transcode: None,
     })
 }
 

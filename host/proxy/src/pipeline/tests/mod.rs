@@ -67,6 +67,8 @@ impl Fixture {
             preserve_host: false,
             retry: Default::default(),
             mirror: None,
+            bridge: Default::default(),
+            transcode: None,
         };
         let route = model::Route {
             name: "all".into(),
