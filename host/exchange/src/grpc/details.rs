@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::GeneralPurpose;
-use base64::engine::general_purpose::{GeneralPurposeConfig, STANDARD_NO_PAD};
+use base64::engine::general_purpose::{GeneralPurposeConfig, STANDARD, STANDARD_NO_PAD};
 use base64::{alphabet, engine::DecodePaddingMode};
 use http::HeaderValue;
 
 use super::Code;
 
 /// Base64 as gRPC has it: written without padding, read with or without.
-pub const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 /// The same with the alphabet for URLs.
-pub const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_encode_padding(false)
     .with_decode_allow_trailing_bits(true)
@@ -67,6 +67,16 @@ pub fn encode(code: Code, message: &str, details: &[Detail]) -> HeaderValue {
         put_bytes(&mut status, 3, &any);
     }
     HeaderValue::from_str(&STANDARD_NO_PAD.encode(status)).expect("base64 is visible ASCII")
+}
+
+/// Bytes in base64 with padding, which gRPC-Web has in its form for text.
+pub fn encode_padded(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// The bytes of a text in the base64 for URLs, with or without padding; `None` if it is none.
+pub fn decode_binary_url(value: &[u8]) -> Option<Vec<u8>> {
+    BASE64_URL.decode(value).ok()
 }
 
 /// The bytes of a value of metadata whose name ends in `-bin`; `None` if it is not base64.

@@ -1,6 +1,7 @@
 //! What gRPC, gRPC-Web and Connect have in common: status codes, their names, and how they relate to statuses of HTTP.
 
 pub mod details;
+pub mod message;
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -192,6 +193,20 @@ pub fn decode_message(value: &HeaderValue) -> String {
     percent_decode(value.as_bytes()).decode_utf8_lossy().into_owned()
 }
 
+/// The value of `grpc-timeout` for one of `connect-timeout-ms`, which has at most ten digits; `None` if it is no time limit.
+pub fn connect_timeout(value: &HeaderValue) -> Option<HeaderValue> {
+    let digits = value.to_str().ok()?;
+    if !(1..=10).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    // `grpc-timeout` has at most eight digits.
+    let text = match digits.len() <= 8 {
+        true => format!("{digits}m"),
+        false => format!("{}S", &digits[..digits.len() - 3]),
+    };
+    HeaderValue::from_str(&text).ok()
+}
+
 /// What is known of a gRPC call that the gateway makes for a caller who speaks another protocol: the record learns its
 /// method and status from here. Clones are the same call.
 #[derive(Debug, Clone, Default)]
@@ -242,6 +257,17 @@ mod tests {
         }
         assert_eq!(decode_message(&HeaderValue::from_static("%FF%zz%")), "\u{fffd}%zz%");
         assert_eq!(encode_message(&"ü".repeat(3000)).len(), 6 * MESSAGE / 2, "cut between characters");
+    }
+
+    #[test]
+    fn timeouts_of_ten_digits_are_rounded_down_and_others_are_none() {
+        let read = |text: &'static str| connect_timeout(&HeaderValue::from_static(text));
+        for (text, value) in [("0", "0m"), ("99999999", "99999999m"), ("9999999999", "9999999S")] {
+            assert_eq!(read(text), Some(HeaderValue::from_static(value)));
+        }
+        for wrong in ["", "1s", "-1", "10000000000", "1.5"] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!
 //! All files have one shape: what the destination is, its `ROW`, the destination, tests.
 
+mod bridge;
 mod redirect;
 mod respond;
 pub(crate) mod split;

@@ -9,7 +9,7 @@ use witgate_exchange::contracts::{
     Authentication, AuthenticationByBody, Binding, Gate, RateLimiting, RefusalByBody, Routing, RoutingByBody,
     Transformation,
 };
-use witgate_exchange::destination::Destination;
+use witgate_exchange::destination::{Destination, Wrapper};
 use witgate_exchange::head::RequestHead;
 use witgate_exchange::path;
 use witgate_telemetry::route_series::RouteSeries;
@@ -121,6 +121,14 @@ impl Rule {
             }
             _ => Err(problems),
         }
+    }
+}
+
+impl Rule {
+    /// The same with its destination wrapped, if there is something that wraps it.
+    pub(crate) fn wrapped(self, wrapper: Option<&Arc<dyn Wrapper>>) -> Rule {
+        let Some(wrapper) = wrapper else { return self };
+        Rule { destination: wrapper.wrap(self.destination), ..self }
     }
 }
 

@@ -14,6 +14,7 @@ use witgate_config::model::IdentitySource;
 use witgate_config::{Config, Problems};
 use witgate_exchange::contracts::counter::Counter;
 use witgate_exchange::contracts::{Binding, Quarantined};
+use witgate_exchange::destination::Wrapper;
 use witgate_exchange::names::Named;
 use witgate_telemetry::names_in_service::NamesInService;
 use witgate_upstream::Upstreams;
@@ -38,7 +39,12 @@ pub struct Snapshot {
     pub counter: Arc<dyn Counter>,
     /// Bindings by name.
     pub plugins: BTreeMap<String, Arc<dyn Binding>>,
+    /// What wraps the destinations of routes, by the name of the route.
+    pub wrappers: Wrappers,
 }
+
+/// What wraps the destinations of routes, by the name of the route.
+pub type Wrappers = BTreeMap<String, Arc<dyn Wrapper>>;
 
 /// What a snapshot uses in addition to its configuration. The default has no plugins, counts in memory, and knows only
 /// fixed lists of endpoints.
@@ -49,6 +55,8 @@ pub struct Services {
     pub counter: Arc<dyn Counter>,
     /// What upstreams need in order to discover endpoints.
     pub discovery: Discovery,
+    /// What wraps the destinations of routes, by the name of the route.
+    pub wrappers: Wrappers,
 }
 
 impl Default for Services {
@@ -57,6 +65,7 @@ impl Default for Services {
             plugins: BTreeMap::new(),
             counter: Arc::new(MemoryCounter::default()),
             discovery: Discovery::default(),
+            wrappers: Wrappers::new(),
         }
     }
 }
@@ -75,7 +84,7 @@ impl Snapshot {
         services: Services,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Problems> {
-        let Services { plugins, counter, discovery } = services;
+        let Services { plugins, counter, discovery, wrappers } = services;
         let mut problems = Problems::new();
         let built = Upstreams::build(&config, &discovery, previous.map(|previous| &*previous.upstreams));
         let upstreams = built.unwrap_or_else(|(built, more)| {
@@ -83,7 +92,7 @@ impl Snapshot {
             built
         });
         let upstreams = Arc::new(upstreams);
-        let routers = routes::build(&config, &upstreams, &plugins, &mut problems);
+        let routers = routes::build(&config, &upstreams, (&plugins, &wrappers), &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -95,6 +104,7 @@ impl Snapshot {
             upstreams,
             counter,
             plugins,
+            wrappers,
         })
     }
 
@@ -105,7 +115,7 @@ impl Snapshot {
     /// A binding that a route names has no plugin.
     pub fn with_plugins(&self, plugins: BTreeMap<String, Arc<dyn Binding>>) -> Result<Snapshot, Problems> {
         let mut problems = Problems::new();
-        let routers = routes::build(&self.config, &self.upstreams, &plugins, &mut problems);
+        let routers = routes::build(&self.config, &self.upstreams, (&plugins, &self.wrappers), &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -117,6 +127,7 @@ impl Snapshot {
             upstreams: self.upstreams.clone(),
             counter: self.counter.clone(),
             plugins,
+            wrappers: self.wrappers.clone(),
         })
     }
 

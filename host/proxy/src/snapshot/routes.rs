@@ -8,6 +8,7 @@ use witgate_exchange::contracts::Binding;
 use witgate_exchange::names::Named;
 use witgate_upstream::Upstreams;
 
+use super::Wrappers;
 use crate::filters::{FILTERS, Filter, Stage};
 use crate::router::{Route, Router, Rule, When};
 
@@ -18,7 +19,7 @@ type StagedFilter = (Stage, usize, Arc<dyn Filter>);
 pub(super) fn build(
     config: &Config,
     upstreams: &Arc<Upstreams>,
-    plugins: &BTreeMap<String, Arc<dyn Binding>>,
+    (plugins, wrappers): (&BTreeMap<String, Arc<dyn Binding>>, &Wrappers),
     problems: &mut Problems,
 ) -> Named<String, Router> {
     let conditions = conditions(config, problems);
@@ -31,7 +32,7 @@ pub(super) fn build(
             let filters = build_filters(&route.filters, problems);
             let rule =
                 Rule::compile(position, route, upstreams).map_err(|more| problems.extend(more)).ok()?;
-            Some((route, Arc::new(rule), filters))
+            Some((route, Arc::new(rule.wrapped(wrappers.get(&route.name))), filters))
         })
         .collect();
     let mut routers = Named::default();

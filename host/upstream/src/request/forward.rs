@@ -67,6 +67,14 @@ impl Forward {
         }
     }
 
+    /// Whether the calls of a gRPC method, by its path, are safe to repeat: the route or its upstream names it in
+    /// `retry.safe_methods`.
+    pub fn is_safe(&self, facts: &Facts, path: &str) -> bool {
+        let upstream = facts.upstream.as_ref().and_then(|name| self.upstreams.get(name));
+        let rules = upstream.map(|upstream| Rules::new(&upstream.config.retry, Some(&self.retry)));
+        rules.is_some_and(|rules| rules.safe_methods().iter().any(|method| method.matches(path)))
+    }
+
     async fn forward(&self, facts: &mut Facts, body: Body) -> Result<Response<Body>, Fault> {
         let name = facts.upstream.as_ref().ok_or_else(|| internal("no stage chose an upstream"))?;
         let upstream = self.upstreams.get(name).ok_or_else(|| internal("the upstream does not exist"))?;
