@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use witgate_tests::repository;
 
 /// The crates of the host, and which of them each may import.
-const CRATES: [(&str, &str, &[&str]); 10] = [
+const CRATES: [(&str, &str, &[&str]); 11] = [
     ("config", "witgate_config", &[]),
     ("exchange", "witgate_exchange", &["config"]),
     ("wire", "witgate_wire", &["config", "exchange"]),
@@ -15,10 +15,11 @@ const CRATES: [(&str, &str, &[&str]); 10] = [
     ("wasm", "witgate_wasm", &["config", "exchange"]),
     ("state", "witgate_state", &["config", "exchange"]),
     ("discovery", "witgate_discovery", &["config", "exchange"]),
+    ("transcode", "witgate_transcode", &["config", "exchange"]),
     (
         "gateway",
         "witgate",
-        &["config", "exchange", "telemetry", "upstream", "proxy", "wasm", "state", "discovery"],
+        &["config", "exchange", "telemetry", "upstream", "proxy", "wasm", "state", "discovery", "transcode"],
     ),
 ];
 
@@ -54,7 +55,7 @@ const FOLDERS: [(&str, &str, &[&str]); 24] = [
 ];
 
 /// Libraries that only some crates may use, and these crates.
-const RESERVED: [(&str, &[&str]); 7] = [
+const RESERVED: [(&str, &[&str]); 9] = [
     ("wasmtime", &["host/wasm"]),
     (
         "tokio",
@@ -75,6 +76,8 @@ const RESERVED: [(&str, &[&str]); 7] = [
     ("redis", &["host/state"]),
     ("redb", &["host/state"]),
     ("hickory_resolver", &["host/discovery"]),
+    ("prost_reflect", &["host/transcode"]),
+    ("protox", &["host/transcode"]),
 ];
 
 /// Adds the source files of a folder and of those in it, except for what a build has left there.

@@ -303,8 +303,8 @@ impl std::error::Error for Fault {}
 
 #[cfg(test)]
 mod tests {
-    use http::header::RETRY_AFTER;
     use bytes::Bytes;
+    use http::header::RETRY_AFTER;
     use http_body::Body as _;
 
     use super::*;
@@ -349,8 +349,10 @@ mod tests {
     }
 
     /// The gRPC status of every kind of fault, in the order of [`FaultKind::ALL`].
-    const CODES: [u16; FaultKind::ALL.len()] =
-        [3, 3, 16, 7, 12, 12, 4, 4, 8, 8, 8, 12, 12, 8, 1, 3, 13, 14, 14, 13, 14, 14, 14, 14, 14, 4, 4, 14, 14, 13];
+    const CODES: [u16; FaultKind::ALL.len()] = [
+        3, 3, 16, 7, 12, 12, 4, 4, 8, 8, 8, 12, 12, 8, 1, 3, 13, 14, 14, 13, 14, 14, 14, 14, 14, 4, 4, 14,
+        14, 13,
+    ];
 
     #[test]
     fn every_fault_is_told_in_the_dialect_of_grpc_with_its_code() {
@@ -365,7 +367,11 @@ mod tests {
                 assert_eq!(response.headers()["content-type"], content_type);
                 assert_eq!(grpc_outcome(&response), code, "{kind:?}");
                 assert!(!response.headers()["grpc-message"].is_empty());
-                assert_eq!(response.headers()["grpc-status-details-bin"].is_empty(), false, "there is a Retry-After");
+                assert_eq!(
+                    response.headers()["grpc-status-details-bin"].is_empty(),
+                    false,
+                    "there is a Retry-After"
+                );
                 assert!(response.body().is_end_stream());
             }
         }
@@ -397,14 +403,27 @@ mod tests {
             refuse(&mut response, dialect, &Method::POST);
             response
         };
-        for (status, code) in [(400, 3), (401, 16), (403, 7), (404, 12), (413, 8), (429, 8), (499, 1), (503, 14), (504, 4), (500, 13), (422, 3)] {
+        for (status, code) in [
+            (400, 3),
+            (401, 16),
+            (403, 7),
+            (404, 12),
+            (413, 8),
+            (429, 8),
+            (499, 1),
+            (503, 14),
+            (504, 4),
+            (500, 13),
+            (422, 3),
+        ] {
             let response = refused(status, "text/plain", "not so", Dialect::Grpc);
             assert_eq!((response.status().as_u16(), grpc_outcome(&response)), (200, code), "{status}");
             assert_eq!(response.headers()["grpc-message"], "not so");
             assert_eq!(response.headers()["ratelimit"], "r=0");
             assert!(!response.headers().contains_key("content-length"));
         }
-        let response = refused(403, "application/problem+json", "{\"detail\": \"not for you\"}", Dialect::Grpc);
+        let response =
+            refused(403, "application/problem+json", "{\"detail\": \"not for you\"}", Dialect::Grpc);
         assert_eq!(response.headers()["grpc-message"], "not for you");
         let response = refused(403, "text/html", "<p>", Dialect::GrpcWeb(false));
         assert_eq!(response.headers()["grpc-message"], "Forbidden");
@@ -453,17 +472,13 @@ mod tests {
         assert_eq!(dialect("application/grpc+proto"), Dialect::Grpc);
         assert_eq!(dialect("application/grpc; charset=utf-8"), Dialect::Grpc);
         assert_eq!(dialect("Application/gRPC"), Dialect::Grpc);
-        for other in [
-            "application/json",
-            "application/grpcs",
-            "application/grpc-webs",
-            "application/proto",
-        ] {
+        for other in ["application/json", "application/grpcs", "application/grpc-webs", "application/proto"] {
             assert_eq!(dialect(other), Dialect::Problem, "{other}");
         }
         assert_eq!(dialect("application/grpc-web"), Dialect::GrpcWeb(false));
         assert_eq!(dialect("application/grpc-web-text+proto"), Dialect::GrpcWeb(true));
-        let connect = |method, target, headers: &[_]| testing::facts(testing::head(method, target, headers)).dialect;
+        let connect =
+            |method, target, headers: &[_]| testing::facts(testing::head(method, target, headers)).dialect;
         let version = ("connect-protocol-version", "1");
         let kind = ("content-type", "application/proto");
         assert_eq!(connect(Method::POST, "/a.B/C", &[version, kind]), Dialect::Connect);

@@ -30,6 +30,7 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
         upstreams,
         counter: Arc::new(MemoryCounter::default()),
         plugins: BTreeMap::new(),
+        wrappers: BTreeMap::new(),
     }
 }
 

@@ -169,7 +169,10 @@ impl<'a> Fields<'a> {
             query,
             protocol: protocol(entry.version),
             status: entry.status.as_u16(),
-            grpc_method: entry.grpc_method.as_deref().filter(|method| entry.head.path().strip_prefix('/') != Some(*method)),
+            grpc_method: entry
+                .grpc_method
+                .as_deref()
+                .filter(|method| entry.head.path().strip_prefix('/') != Some(*method)),
             grpc_status: entry.grpc_status.map(|code| code.number().into()),
             fault: entry.fault.as_ref().map(|(kind, _)| kind.describe().code),
             cause: entry.fault.as_ref().and_then(|(_, cause)| cause.as_deref()),

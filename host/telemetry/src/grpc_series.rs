@@ -58,7 +58,8 @@ impl GrpcSeries {
         for (route, rows) in self.rows.load().iter() {
             for (method, row) in rows {
                 let codes = (0u8..).take(CODES);
-                let counts = codes.map(|code| (code, row.sum(|cells| cells[usize::from(code)].load(Ordering::Relaxed))));
+                let counts = codes
+                    .map(|code| (code, row.sum(|cells| cells[usize::from(code)].load(Ordering::Relaxed))));
                 let named = |(code, count)| (route.to_string(), method.to_string(), code, count);
                 all.extend(counts.filter(|(_, count)| *count > 0).map(named));
             }
@@ -101,7 +102,8 @@ fn is_method(name: &str) -> bool {
     let good = |part: &str| {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
     };
-    name.len() <= LONGEST && name.split_once('/').is_some_and(|(service, method)| good(service) && good(method))
+    name.len() <= LONGEST
+        && name.split_once('/').is_some_and(|(service, method)| good(service) && good(method))
 }
 
 #[cfg(test)]

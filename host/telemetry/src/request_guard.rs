@@ -145,7 +145,8 @@ impl RequestGuard {
     /// The gRPC status of the response, if it has one or stands for one.
     fn told_status(&self) -> Option<Code> {
         let bridged = self.bridged.as_ref().and_then(BridgedCall::status);
-        let of_fault = self.fault.filter(|_| self.is_call() && self.end != End::ClientGone).map(FaultKind::grpc_code);
+        let of_fault =
+            self.fault.filter(|_| self.is_call() && self.end != End::ClientGone).map(FaultKind::grpc_code);
         bridged.or(self.grpc_status).or(of_fault)
     }
 

@@ -34,13 +34,15 @@ impl Answers {
             return Err(malformed("a message of the answer is compressed, which was not asked for"));
         }
         let decoded = DynamicMessage::decode(self.output.clone(), message.bytes.clone());
-        let decoded = decoded.map_err(|_| malformed("a message of the answer is not of the method's type"))?;
+        let decoded =
+            decoded.map_err(|_| malformed("a message of the answer is not of the method's type"))?;
         let json = match &self.field {
             Some(field) => self.of_field(&decoded, field)?,
             None => {
                 let mut json = BytesMut::with_capacity(2 * message.bytes.len() + 16);
                 let mut serializer = serde_json::Serializer::new((&mut json).writer());
-                let written = decoded.serialize_with_options(&mut serializer, &self.options(!self.form.defaults));
+                let written =
+                    decoded.serialize_with_options(&mut serializer, &self.options(!self.form.defaults));
                 written.map_err(unwritable)?;
                 json.freeze()
             }
@@ -87,7 +89,8 @@ impl Answers {
         let known = pool.get_message_by_name(&detail.kind);
         let decoded = known.and_then(|known| DynamicMessage::decode(known, &detail.value[..]).ok());
         let options = self.options(!self.form.defaults);
-        let json = decoded.and_then(|message| message.serialize_with_options(serde_json::value::Serializer, &options).ok());
+        let json = decoded
+            .and_then(|message| message.serialize_with_options(serde_json::value::Serializer, &options).ok());
         match json {
             Some(serde_json::Value::Object(mut fields)) => {
                 fields.insert("@type".to_owned(), kind.into());
@@ -102,7 +105,8 @@ impl Answers {
 /// The form of a stream for a request that accepts this.
 pub(crate) fn stream_form(accept: Option<&HeaderValue>, default: StreamForm) -> StreamForm {
     let accepted = accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let accepts = |kind: &str| accepted.split(',').any(|one| one.split(';').next().unwrap_or_default().trim() == kind);
+    let accepts =
+        |kind: &str| accepted.split(',').any(|one| one.split(';').next().unwrap_or_default().trim() == kind);
     if accepts("text/event-stream") {
         StreamForm::Sse
     } else if accepts("application/x-ndjson") {
@@ -133,6 +137,8 @@ pub(crate) struct Stream {
     /// The number of answers so far.
     pub(crate) count: u64,
     pub(crate) ended: bool,
+    /// The fault with which the stream broke off, once the client was told of it.
+    pub(crate) fault: Option<Fault>,
 }
 
 impl Stream {
@@ -188,6 +194,9 @@ impl HttpBody for Stream {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if let Some(fault) = this.fault.take() {
+            return Poll::Ready(Some(Err(Box::new(fault))));
+        }
         if this.ended {
             return Poll::Ready(None);
         }
@@ -199,7 +208,12 @@ impl HttpBody for Stream {
                 let status = this.reader.status();
                 this.end(&status)
             }
-            Err(fault) => return Poll::Ready(Some(Err(Box::new(fault)))),
+            // The client is told in the stream, which then breaks off for the record's sake.
+            Err(fault) => {
+                let status = CallStatus::new(fault.kind.grpc_code(), fault.kind.describe().title);
+                this.fault = Some(fault);
+                this.end(&status)
+            }
         };
         match bytes.is_empty() {
             true => Poll::Ready(None),
@@ -208,12 +222,13 @@ impl HttpBody for Stream {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended
+        self.ended && self.fault.is_none()
     }
 }
 
 fn unwritable(error: serde_json::Error) -> Fault {
-    Fault::new(FaultKind::UpstreamProtocol).cause(format!("a message of the answer cannot be written as JSON: {error}"))
+    Fault::new(FaultKind::UpstreamProtocol)
+        .cause(format!("a message of the answer cannot be written as JSON: {error}"))
 }
 
 fn malformed(cause: &'static str) -> Fault {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::Method;
-use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, MessageDescriptor, MethodDescriptor, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, MessageDescriptor, MethodDescriptor, Value,
+};
 use witgate_config::model::Transcode;
 
 use crate::field;
@@ -66,18 +68,26 @@ impl Bindings {
     /// # Errors
     /// A service that does not exist, or an annotation that cannot be meant.
     pub(crate) fn of(pool: &DescriptorPool, settings: &Transcode) -> Result<Self, (&'static str, String)> {
-        if let Some(unknown) = settings.services.iter().find(|name| pool.get_service_by_name(name).is_none()) {
+        if let Some(unknown) = settings.services.iter().find(|name| pool.get_service_by_name(name).is_none())
+        {
             let known: Vec<String> = pool.services().map(|service| service.full_name().to_owned()).collect();
-            return Err(("services", format!("there is no service `{unknown}`; the files have {}", known.join(", "))));
+            return Err((
+                "services",
+                format!("there is no service `{unknown}`; the files have {}", known.join(", ")),
+            ));
         }
         let mut bindings = Bindings { annotated: Vec::new(), by_name: BTreeMap::new(), auto: settings.auto };
         for service in pool.services() {
-            if !settings.services.is_empty() && !settings.services.iter().any(|name| name == service.full_name()) {
+            if !settings.services.is_empty()
+                && !settings.services.iter().any(|name| name == service.full_name())
+            {
                 continue;
             }
             for call in service.methods().filter(|call| !call.is_client_streaming()) {
                 let key = if settings.descriptors.is_empty() { "protos" } else { "descriptors" };
-                bindings.add(pool, &call).map_err(|why| (key, format!("the annotation of `{}`: {why}", call.full_name())))?;
+                bindings
+                    .add(pool, &call)
+                    .map_err(|why| (key, format!("the annotation of `{}`: {why}", call.full_name())))?;
             }
         }
         if bindings.annotated.is_empty() && !settings.auto {
@@ -124,7 +134,8 @@ impl Bindings {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
         let mut others = Vec::new();
         for binding in &self.annotated {
-            let Some(variables) = binding.template.as_ref().and_then(|template| template.matches(path)) else {
+            let Some(variables) = binding.template.as_ref().and_then(|template| template.matches(path))
+            else {
                 continue;
             };
             if binding.method == *method {
@@ -163,17 +174,24 @@ impl Binding {
             }
             _ => return Err("it has no pattern".to_owned()),
         };
-        self.method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is no method of HTTP"))?;
+        self.method =
+            Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is no method of HTTP"))?;
         let template = Template::read(&path).map_err(|why| format!("the path `{path}`: {why}"))?;
         let input = self.call.input();
         for variable in template.variables() {
-            let field = field::find(&input, &variable.path).map_err(|why| format!("the path `{path}`: {why}"))?;
+            let field =
+                field::find(&input, &variable.path).map_err(|why| format!("the path `{path}`: {why}"))?;
             if field.is_list() || field.is_map() {
-                return Err(format!("the path `{path}`: the field `{}` has several values", variable.path.join(".")));
+                return Err(format!(
+                    "the path `{path}`: the field `{}` has several values",
+                    variable.path.join(".")
+                ));
             }
         }
         let named = |message: &MessageDescriptor, name: &str| {
-            message.get_field_by_name(name).ok_or_else(|| format!("`{}` has no field `{name}`", message.full_name()))
+            message
+                .get_field_by_name(name)
+                .ok_or_else(|| format!("`{}` has no field `{name}`", message.full_name()))
         };
         self.body = match text(rule, "body").as_str() {
             "" => BodyField::Nothing,

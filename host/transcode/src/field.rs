@@ -15,7 +15,10 @@ const MOST: usize = 10_000;
 ///
 /// # Errors
 /// Which part of the path there is not.
-pub(crate) fn find<S: AsRef<str>>(message: &MessageDescriptor, path: &[S]) -> Result<FieldDescriptor, String> {
+pub(crate) fn find<S: AsRef<str>>(
+    message: &MessageDescriptor,
+    path: &[S],
+) -> Result<FieldDescriptor, String> {
     let mut message = message.clone();
     let (last, containers) = path.split_last().ok_or("there is no name")?;
     if path.len() > DEEPEST {
@@ -91,7 +94,9 @@ fn float(text: &str) -> Option<f64> {
         "NaN" => Some(f64::NAN),
         "Infinity" => Some(f64::INFINITY),
         "-Infinity" => Some(f64::NEG_INFINITY),
-        text if text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte)) => text.parse().ok(),
+        text if text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte)) => {
+            text.parse().ok()
+        }
         _ => None,
     }
 }

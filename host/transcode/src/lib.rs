@@ -20,6 +20,8 @@ mod field;
 mod request;
 mod schema;
 mod template;
+#[cfg(test)]
+mod tests;
 mod wrapper;
 
 use std::sync::Arc;

@@ -84,7 +84,8 @@ pub(crate) fn read(kind: &MessageDescriptor, json: &[u8]) -> Result<DynamicMessa
 fn from(kind: &MessageDescriptor, json: serde_json::Value) -> Result<DynamicMessage, Fault> {
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(json, &mut track);
-    DynamicMessage::deserialize_with_options(kind.clone(), tracked, &OPTIONS).map_err(|error| at(&track.path(), &error))
+    DynamicMessage::deserialize_with_options(kind.clone(), tracked, &OPTIONS)
+        .map_err(|error| at(&track.path(), &error))
 }
 
 const OPTIONS: DeserializeOptions = DeserializeOptions::new().deny_unknown_fields(true);

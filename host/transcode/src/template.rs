@@ -117,7 +117,9 @@ impl Template {
                 let captured = &parts[variable.begin.min(parts.len())..end];
                 match captured {
                     [one] if self.segments[variable.begin] != Segment::Rest => decode(one).into_owned(),
-                    several => several.iter().map(|part| decode_but_slashes(part)).collect::<Vec<_>>().join("/"),
+                    several => {
+                        several.iter().map(|part| decode_but_slashes(part)).collect::<Vec<_>>().join("/")
+                    }
                 }
             };
             self.variables.iter().map(|variable| (variable, text(variable))).collect()
@@ -142,10 +144,13 @@ fn decode(text: &str) -> Cow<'_, str> {
 /// Decodes a segment of several, in which an encoded slash stays, so that it is told from those between segments.
 fn decode_but_slashes(text: &str) -> String {
     let parts = text.split_inclusive("%2F").flat_map(|part| part.split_inclusive("%2f"));
-    let decoded = parts.map(|part| match part.len().checked_sub(3).and_then(|at| part.split_at_checked(at)) {
-        Some((before, slash)) if slash.eq_ignore_ascii_case("%2f") => format!("{}{slash}", decode(before)),
-        _ => decode(part).into_owned(),
-    });
+    let decoded =
+        parts.map(|part| match part.len().checked_sub(3).and_then(|at| part.split_at_checked(at)) {
+            Some((before, slash)) if slash.eq_ignore_ascii_case("%2f") => {
+                format!("{}{slash}", decode(before))
+            }
+            _ => decode(part).into_owned(),
+        });
     decoded.collect()
 }
 
@@ -189,7 +194,10 @@ mod tests {
 
     #[test]
     fn malformed_templates_are_refused() {
-        for wrong in ["", "v1", "/", "//", "/{", "/{}", "/{a=}", "/**/a", "/a}b", "/{a}b", "/a:", "/a:b/c", "/{a..b}", "/a*"] {
+        for wrong in [
+            "", "v1", "/", "//", "/{", "/{}", "/{a=}", "/**/a", "/a}b", "/{a}b", "/a:", "/a:b/c", "/{a..b}",
+            "/a*",
+        ] {
             assert!(Template::read(wrong).is_err(), "{wrong}");
         }
     }
@@ -197,7 +205,8 @@ mod tests {
     #[test]
     fn the_more_specific_template_comes_first() {
         let texts = ["/v1/{name=**}", "/v1/{id}", "/v1/special", "/v1/{id}:cancel"];
-        let mut templates: Vec<_> = texts.iter().map(|text| (Template::read(text).unwrap().rank(), *text)).collect();
+        let mut templates: Vec<_> =
+            texts.iter().map(|text| (Template::read(text).unwrap().rank(), *text)).collect();
         templates.sort_by(|one, other| one.0.cmp(&other.0));
         let sorted: Vec<_> = templates.iter().map(|(_, text)| *text).collect();
         assert_eq!(sorted, ["/v1/{id}:cancel", "/v1/special", "/v1/{id}", "/v1/{name=**}"]);

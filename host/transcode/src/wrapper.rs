@@ -17,7 +17,9 @@ use witgate_exchange::destination::Destination;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::{Dialect, Fault, FaultKind, connect_error};
 use witgate_exchange::grpc::message::{self, CallStatus, MessageReader, framed, whole};
-use witgate_exchange::grpc::{BridgedCall, Code, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, GRPC_TIMEOUT, connect_timeout};
+use witgate_exchange::grpc::{
+    BridgedCall, Code, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, GRPC_TIMEOUT, connect_timeout,
+};
 
 use crate::answer::{self, Answers, Stream};
 use crate::bindings::{Binding, Bindings, BodyField, Found};
@@ -81,13 +83,19 @@ impl Transcoding {
     }
 
     /// Calls the method. Afterwards the head is as the client has sent it again.
-    async fn call(&self, facts: &mut Facts, binding: &Binding, message: &[u8]) -> Result<Response<Body>, Fault> {
+    async fn call(
+        &self,
+        facts: &mut Facts,
+        binding: &Binding,
+        message: &[u8],
+    ) -> Result<Response<Body>, Fault> {
         let target = PathAndQuery::try_from(binding.path()).map_err(|_| Fault::new(FaultKind::BadPath))?;
         let head = Arc::make_mut(&mut facts.head);
         let mut headers = head.headers.clone();
         if let Some(timeout) = headers.get(CONNECT_TIMEOUT).filter(|_| facts.dialect == Dialect::Connect) {
-            let timeout = connect_timeout(timeout)
-                .ok_or_else(|| Fault::new(FaultKind::BadRequest).detail("`connect-timeout-ms` is no time limit"))?;
+            let timeout = connect_timeout(timeout).ok_or_else(|| {
+                Fault::new(FaultKind::BadRequest).detail("`connect-timeout-ms` is no time limit")
+            })?;
             headers.insert(GRPC_TIMEOUT, timeout);
         }
         OF_REQUEST.iter().for_each(|name| drop(headers.remove(name)));
@@ -118,7 +126,8 @@ impl Transcoding {
         copy_metadata(response.headers_mut(), &parts.headers, None);
         response.headers_mut().insert(CONTENT_TYPE, answer::content_type(form));
         let reader = MessageReader::new(body);
-        *response.body_mut() = Body::wrap(Stream { reader, answers, form, call, count: 0, ended: false });
+        *response.body_mut() =
+            Body::wrap(Stream { reader, answers, form, call, count: 0, ended: false, fault: None });
         response
     }
 }
@@ -167,7 +176,9 @@ fn check_body(headers: &HeaderMap, expected: &BodyField, body: &Body) -> Result<
     let is_coded = headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
     if is_coded || (headers.contains_key(CONTENT_TYPE) && !says_json(headers)) {
         let fault = Fault::new(FaultKind::UnsupportedEncoding);
-        return Err(fault.detail("the body must be JSON (`content-type: application/json`) without a content coding"));
+        return Err(
+            fault.detail("the body must be JSON (`content-type: application/json`) without a content coding")
+        );
     }
     Ok(())
 }
@@ -192,17 +203,17 @@ async fn unary(
     let head_status = CallStatus::of_head(&response);
     let (parts, body) = response.into_parts();
     let mut reader = MessageReader::new(body);
-    let (mut found, mut status) = (None, CallStatus::missing());
-    match head_status {
-        Some(of_head) => status = of_head,
+    let (found, mut status) = match head_status {
+        Some(status) => (None, status),
         None => {
-            found = reader.next().await?;
+            let found = reader.next().await?;
             if reader.next().await?.is_some() {
-                return Err(Fault::new(FaultKind::UpstreamProtocol).cause("a unary call was answered with several messages"));
+                let cause = "a unary call was answered with several messages";
+                return Err(Fault::new(FaultKind::UpstreamProtocol).cause(cause));
             }
-            status = reader.status();
+            (found, reader.status())
         }
-    }
+    };
     if status.code == Code::OK && found.is_none() {
         status = CallStatus::new(Code::INTERNAL, "the call ended without a message");
     }

@@ -120,7 +120,8 @@ impl UpstreamRequest<'_> {
     /// Whether the request may be sent again because of its method or the configuration. A switch of protocols
     /// never may.
     pub(crate) fn is_repeatable(&self) -> bool {
-        self.upgrade.is_none() && (self.method.is_idempotent() || self.rules.any_method() || self.is_safe_call())
+        self.upgrade.is_none()
+            && (self.method.is_idempotent() || self.rules.any_method() || self.is_safe_call())
     }
 
     /// Whether it is a call of gRPC whose method is named as safe to repeat.

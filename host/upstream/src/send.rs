@@ -24,7 +24,7 @@ use super::observe::{Extent, Failing};
 use super::request::UpstreamRequest;
 use super::response;
 use crate::connection::lease::Lease;
-use crate::pick::attempt::Attempt;
+use crate::pick::attempt::{Attempt, grpc_code};
 use crate::response::download::{Download, Source, Underway};
 use crate::response::failure::{blames_endpoint, ends_connection, fault_of, is_farewell, is_unprocessed};
 use crate::send::http1::{Http1, OfAttempt};
@@ -274,7 +274,12 @@ impl<'a> Begun<'a> {
             }
             Connection::Http2(stream) => {
                 let progress = upload.progress();
-                let request = order.request(endpoint, attempt.upstream.tls.is_some(), upload, (span, previous_attempts))?;
+                let request = order.request(
+                    endpoint,
+                    attempt.upstream.tls.is_some(),
+                    upload,
+                    (span, previous_attempts),
+                )?;
                 Begun::Http2 { stream, request: Box::new(request), progress }
             }
         })
@@ -391,13 +396,6 @@ fn supervise(
     let download = Download::new(source, Underway { lease, attempt, upload }, idle, deadline);
     *response.body_mut() = download.begin(arrived)?;
     Ok(response)
-}
-
-/// The gRPC status of a response, if its head tells: that of a response which consists of trailers only, or what clients
-/// make of another status than 200.
-pub(crate) fn grpc_code<B>(response: &Response<B>) -> Option<Code> {
-    let by_status = || (response.status() != StatusCode::OK).then(|| Code::of_answer(response.status()));
-    Code::among(response.headers()).or_else(by_status)
 }
 
 /// A second copy of a body, if copying it is cheap.

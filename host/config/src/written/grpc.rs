@@ -115,7 +115,9 @@ impl Transcode {
             scope.report(at, "no file says which services and methods there are", Some(hint));
         }
         let mut files = |key: &str, names: &[String]| {
-            let named = |(index, name): (usize, &String)| scope.file(&child(&child(at, key), &index.to_string()), name);
+            let named = |(index, name): (usize, &String)| {
+                scope.file(&child(&child(at, key), &index.to_string()), name)
+            };
             names.iter().enumerate().map(named).collect()
         };
         model::Transcode {

@@ -73,7 +73,8 @@ impl CallStatus {
         CallStatus::among(response.headers()).or_else(|| {
             let not_grpc = response.status() != StatusCode::OK || !is_grpc(response.headers());
             not_grpc.then(|| {
-                let message = format!("the upstream answered with status {} and no gRPC", response.status().as_u16());
+                let message =
+                    format!("the upstream answered with status {} and no gRPC", response.status().as_u16());
                 CallStatus::new(Code::of_answer(response.status()), message)
             })
         })
@@ -195,7 +196,9 @@ pub async fn whole(mut body: Body, most: usize) -> Result<Bytes, Fault> {
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         let Ok(data) = frame.map_err(fault_of)?.into_data() else { continue };
         if whole.len() + data.len() > most {
-            return Err(Fault::new(FaultKind::BodyTooLarge).detail(format!("a message may have {most} bytes here")));
+            return Err(
+                Fault::new(FaultKind::BodyTooLarge).detail(format!("a message may have {most} bytes here"))
+            );
         }
         whole.extend_from_slice(&data);
     }

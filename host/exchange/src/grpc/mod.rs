@@ -272,7 +272,9 @@ mod tests {
 
     #[test]
     fn codes_are_read_strictly_and_what_is_no_code_is_unknown() {
-        for (text, code) in [("0", 0), ("14", 14), ("016", 16), ("17", 2), ("-1", 2), ("", 2), ("4294967296", 2)] {
+        for (text, code) in
+            [("0", 0), ("14", 14), ("016", 16), ("17", 2), ("-1", 2), ("", 2), ("4294967296", 2)]
+        {
             assert_eq!(Code::read(&HeaderValue::from_static(text)).number(), code, "{text:?}");
         }
         assert_eq!(Code::of(6).name(), "already_exists");

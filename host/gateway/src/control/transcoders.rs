@@ -10,7 +10,9 @@ use witgate_proxy::snapshot::Wrappers;
 pub(super) fn of(config: &Config) -> (Wrappers, Problems) {
     let (mut wrappers, mut problems) = (Wrappers::new(), Problems::new());
     for (position, route) in config.routes.iter().enumerate() {
-        let model::Action::Forward(model::Forward { transcode: Some(settings), upstreams, .. }) = &route.action else {
+        let model::Action::Forward(model::Forward { transcode: Some(settings), upstreams, .. }) =
+            &route.action
+        else {
             continue;
         };
         let at = |key: &str| {

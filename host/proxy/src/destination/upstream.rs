@@ -38,7 +38,8 @@ fn build(inputs: &BuildInputs<'_>) -> Option<Built> {
 
 /// Calls of gRPC need HTTP/2.
 fn check_protocol(settings: &model::Forward, inputs: &BuildInputs<'_>) -> Result<(), Mistake> {
-    let speaks = |name: &String| inputs.upstreams.get(name.as_str()).is_none_or(|upstream| upstream.speaks_http2());
+    let speaks =
+        |name: &String| inputs.upstreams.get(name.as_str()).is_none_or(|upstream| upstream.speaks_http2());
     match settings.upstreams.iter().find(|(name, _)| !speaks(name)) {
         None => Ok(()),
         Some((name, _)) => Err((
@@ -69,7 +70,12 @@ impl ToUpstream {
         })?;
         let rewrite = Rewrite::compile(&settings.rewrite, inputs.pattern)?;
         let merges = inputs.merge_slashes;
-        Ok(ToUpstream { split, rewrite, merges, forward: Arc::new(Forward::new(inputs.upstreams.clone(), settings)) })
+        Ok(ToUpstream {
+            split,
+            rewrite,
+            merges,
+            forward: Arc::new(Forward::new(inputs.upstreams.clone(), settings)),
+        })
     }
 }
 

@@ -170,7 +170,11 @@ impl<'a> Rules<'a> {
 pub(crate) fn pushback(headers: &HeaderMap) -> Option<Option<Duration>> {
     let value = headers.get(PUSHBACK)?.to_str().ok();
     let digits = value.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    Some(digits.and_then(|digits| digits.parse::<u32>().ok()).map(|millis| Duration::from_millis(millis.into())))
+    Some(
+        digits
+            .and_then(|digits| digits.parse::<u32>().ok())
+            .map(|millis| Duration::from_millis(millis.into())),
+    )
 }
 
 #[cfg(test)]

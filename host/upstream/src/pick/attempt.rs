@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use witgate_config::model::{OnUnhealthy, Statuses};
 use witgate_exchange::fault::{Fault, FaultKind};
@@ -57,6 +57,13 @@ pub(crate) struct Attempt {
 struct GrpcOutcome {
     code: Option<Code>,
     caller_sets_deadline: bool,
+}
+
+/// The gRPC status of a response, if its head tells: that of a response which consists of trailers only, or what clients
+/// make of another status than 200.
+pub(crate) fn grpc_code<B>(response: &Response<B>) -> Option<Code> {
+    let by_status = || (response.status() != StatusCode::OK).then(|| Code::of_answer(response.status()));
+    Code::among(response.headers()).or_else(by_status)
 }
 
 impl Upstream {

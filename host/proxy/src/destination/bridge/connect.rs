@@ -82,20 +82,23 @@ pub(super) async fn request(
     let mut headers = facts.head.headers.clone();
     let (form, encoding, body) = if facts.head.method == Method::GET {
         if !is_safe(path) {
-            let detail = "this method may not be called with GET: it is none of the route's `retry.safe_methods`";
+            let detail =
+                "this method may not be called with GET: it is none of the route's `retry.safe_methods`";
             let fault = Fault::new(FaultKind::MethodNotAllowed).detail(detail);
             return Err(fault.header(ALLOW, HeaderValue::from_static("POST")));
         }
         let query = Query::read(facts.head.query().unwrap_or_default())?;
         (query.form, query.encoding, Body::from(framed(query.compressed, &query.message)))
     } else {
-        let form = Form::of(&headers).ok_or_else(|| bad("the content type is none of the Connect protocol"))?;
+        let form =
+            Form::of(&headers).ok_or_else(|| bad("the content type is none of the Connect protocol"))?;
         let encoding = headers.remove(CONTENT_ENCODING).filter(|encoding| encoding != "identity");
         let compressed = encoding.is_some();
         (form, encoding, with_prefix(body, compressed).await?)
     };
     if let Some(timeout) = headers.remove(TIMEOUT) {
-        let timeout = connect_timeout(&timeout).ok_or_else(|| bad("`connect-timeout-ms` is no time limit"))?;
+        let timeout =
+            connect_timeout(&timeout).ok_or_else(|| bad("`connect-timeout-ms` is no time limit"))?;
         headers.insert(GRPC_TIMEOUT, timeout);
     }
     let accepted = headers.remove(ACCEPT_ENCODING).and_then(|accepted| accepted_encodings(&accepted));
@@ -132,9 +135,11 @@ impl Query {
             }
         }
         let form = form.ok_or_else(|| bad("the query has no `encoding` that is known: `proto` or `json`"))?;
-        let message: Cow<'_, [u8]> = percent_decode_str(message.ok_or_else(|| bad("the query has no `message`"))?).into();
+        let message: Cow<'_, [u8]> =
+            percent_decode_str(message.ok_or_else(|| bad("the query has no `message`"))?).into();
         let message = match base64 {
-            true => details::decode_binary_url(&message).ok_or_else(|| bad("the message is not base64 for URLs"))?,
+            true => details::decode_binary_url(&message)
+                .ok_or_else(|| bad("the message is not base64 for URLs"))?,
             false => message.into_owned(),
         };
         Ok(Query { form, message, compressed: encoding.is_some(), encoding })
@@ -146,7 +151,8 @@ fn accepted_encodings(value: &HeaderValue) -> Option<HeaderValue> {
     let named = value.to_str().ok()?.split(',').filter_map(|one| {
         let mut parts = one.split(';').map(str::trim);
         let name = parts.next().filter(|name| !name.is_empty() && *name != "*")?;
-        let refused = parts.any(|weight| weight.strip_prefix("q=").is_some_and(|weight| weight.parse() == Ok(0.0)));
+        let refused =
+            parts.any(|weight| weight.strip_prefix("q=").is_some_and(|weight| weight.parse() == Ok(0.0)));
         (!refused).then_some(name)
     });
     let named: Vec<&str> = named.collect();
@@ -194,7 +200,10 @@ impl HttpBody for Prefixed {
 
     fn size_hint(&self) -> SizeHint {
         let prefix = self.prefix.as_ref().map_or(0, |_| PREFIX as u64);
-        self.body.size_hint().exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(prefix + rest))
+        self.body
+            .size_hint()
+            .exact()
+            .map_or_else(SizeHint::default, |rest| SizeHint::with_exact(prefix + rest))
     }
 }
 
@@ -213,7 +222,10 @@ pub(super) async fn response(
         None => {
             answer = reader.next().await?;
             match reader.next().await? {
-                Some(_) => CallStatus::new(Code::UNIMPLEMENTED, "the answer has several messages, but the call is unary"),
+                Some(_) => CallStatus::new(
+                    Code::UNIMPLEMENTED,
+                    "the answer has several messages, but the call is unary",
+                ),
                 None => reader.status(),
             }
         }
@@ -227,7 +239,8 @@ pub(super) async fn response(
     let encoding = parts.headers.get(GRPC_ENCODING).filter(|encoding| *encoding != "identity");
     let compressed = answer.as_ref().is_some_and(|answer| answer.compressed);
     if status.code == Code::OK && compressed && encoding.is_none() {
-        return Err(Fault::new(FaultKind::UpstreamProtocol).cause("a message is marked as compressed, but nothing says how"));
+        return Err(Fault::new(FaultKind::UpstreamProtocol)
+            .cause("a message is marked as compressed, but nothing says how"));
     }
     call.end(status.code);
     let mut response = Response::new(Body::Empty);
@@ -235,7 +248,7 @@ pub(super) async fn response(
     let is_trailers_only = parts.headers.contains_key(GRPC_STATUS);
     let prefix = if is_trailers_only { "trailer-" } else { "" };
     headers.extend(message::metadata(&parts.headers, prefix).map(|(name, value)| (name, value.clone())));
-    for trailers in reader.trailers() {
+    if let Some(trailers) = reader.trailers() {
         headers.extend(message::metadata(trailers, "trailer-").map(|(name, value)| (name, value.clone())));
     }
     for name in [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING] {
@@ -245,7 +258,8 @@ pub(super) async fn response(
     let body = match answer.filter(|_| status.code == Code::OK) {
         Some(answer) => {
             headers.insert(CONTENT_TYPE, form.of_connect());
-            headers.extend(encoding.filter(|_| compressed).map(|encoding| (CONTENT_ENCODING, encoding.clone())));
+            headers
+                .extend(encoding.filter(|_| compressed).map(|encoding| (CONTENT_ENCODING, encoding.clone())));
             answer.bytes
         }
         None => {
@@ -265,13 +279,21 @@ mod tests {
 
     #[test]
     fn a_query_is_read_in_both_codings() {
-        let read = |query: &str| Query::read(query).map(|query| (query.form, query.message, query.compressed));
-        assert_eq!(read("connect=v1&encoding=json&message=%7B%7D").unwrap(), (Form::Json, b"{}".to_vec(), false));
+        let read =
+            |query: &str| Query::read(query).map(|query| (query.form, query.message, query.compressed));
+        assert_eq!(
+            read("connect=v1&encoding=json&message=%7B%7D").unwrap(),
+            (Form::Json, b"{}".to_vec(), false)
+        );
         let query = "connect=v1&encoding=proto&base64=1&message=CgFh&compression=gzip";
         assert_eq!(read(query).unwrap(), (Form::Proto, vec![10, 1, 97], true));
         assert_eq!(read("encoding=proto&base64=1&message=_w==").unwrap().1, [0xff]);
         for wrong in ["", "encoding=xml&message=", "encoding=proto", "encoding=proto&base64=1&message=!"] {
-            assert_eq!(Query::read(wrong).err().map(|fault| fault.kind), Some(FaultKind::BadRequest), "{wrong}");
+            assert_eq!(
+                Query::read(wrong).err().map(|fault| fault.kind),
+                Some(FaultKind::BadRequest),
+                "{wrong}"
+            );
         }
     }
 

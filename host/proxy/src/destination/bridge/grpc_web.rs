@@ -48,7 +48,8 @@ fn format(headers: &HeaderMap) -> &str {
 
 fn kind(protocol: &str, format: &str) -> HeaderValue {
     let format = if format.is_empty() { "+proto" } else { format };
-    HeaderValue::from_str(&format!("{protocol}{format}")).unwrap_or(HeaderValue::from_static("application/grpc+proto"))
+    HeaderValue::from_str(&format!("{protocol}{format}"))
+        .unwrap_or(HeaderValue::from_static("application/grpc+proto"))
 }
 
 /// The response of gRPC-Web for one of gRPC. A status that is known with the head stays in the headers.
@@ -210,7 +211,11 @@ mod tests {
     #[test]
     fn base64_is_decoded_in_pieces_and_in_parts_with_paddings() {
         for piece in [1, 2, 3, 4, 5, 64] {
-            assert_eq!(decoded("AAAAAAE=YQ==Yg==YWJj", piece).as_deref(), Some(&b"\0\0\0\0\x01ababc"[..]), "{piece}");
+            assert_eq!(
+                decoded("AAAAAAE=YQ==Yg==YWJj", piece).as_deref(),
+                Some(&b"\0\0\0\0\x01ababc"[..]),
+                "{piece}"
+            );
             assert_eq!(decoded("YWJ", piece), None);
             assert_eq!(decoded("Y!Jj", piece), None);
             assert_eq!(decoded("=YWJ", piece), None);

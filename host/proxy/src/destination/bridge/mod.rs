@@ -56,7 +56,12 @@ impl Bridge {
         .then_some(facts.dialect)
     }
 
-    async fn translate(&self, dialect: Dialect, facts: &mut Facts, body: Body) -> Result<Response<Body>, Fault> {
+    async fn translate(
+        &self,
+        dialect: Dialect,
+        facts: &mut Facts,
+        body: Body,
+    ) -> Result<Response<Body>, Fault> {
         let path = facts.head.path();
         let call = BridgedCall::new(path.trim_start_matches('/').into());
         facts.record.bridged = Some(call.clone());
@@ -67,7 +72,8 @@ impl Bridge {
                 Ok(grpc_web::response(response, text, call))
             }
             Dialect::Connect => {
-                let (translated, form) = connect::request(facts, body, |path| self.forward.is_safe(facts, path)).await?;
+                let (translated, form) =
+                    connect::request(facts, body, |path| self.forward.is_safe(facts, path)).await?;
                 let response = self.call(facts, translated).await?;
                 connect::response(response, form, &call).await
             }

@@ -409,8 +409,8 @@ pub(crate) fn forward(config: &mut witgate_config::Config, origin: SocketAddr) {
         preserve_host: true,
         retry: Default::default(),
         mirror: None,
-            bridge: Default::default(),
-            transcode: None,
+        bridge: Default::default(),
+        transcode: None,
     };
     config.routes[0].action = Action::Forward(forward);
 }

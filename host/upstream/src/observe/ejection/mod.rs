@@ -35,7 +35,7 @@ use super::events::EventKind;
 use crate::Upstream;
 use crate::endpoint::Endpoint;
 use crate::observe::Failing;
-use crate::send::grpc_code;
+use crate::pick::attempt::grpc_code;
 use success_rate::{Done, outliers};
 
 /// The time of the next comparison of success rates. Its lock is also the one under which endpoints are ejected,
