@@ -16,10 +16,11 @@ const CRATES: [(&str, &str, &[&str]); 11] = [
     ("wasm", "witgate_wasm", &["config", "exchange"]),
     ("state", "witgate_state", &["config", "exchange"]),
     ("discovery", "witgate_discovery", &["config", "exchange"]),
+    ("transcode", "witgate_transcode", &["config", "exchange"]),
     (
         "gateway",
         "witgate",
-        &["config", "exchange", "telemetry", "upstream", "cache", "proxy", "wasm", "state", "discovery"],
+        &["config", "exchange", "telemetry", "upstream", "cache", "proxy", "wasm", "state", "discovery", "transcode"],
     ),
 ];
 
@@ -56,7 +57,7 @@ const FOLDERS: [(&str, &str, &[&str]); 25] = [
 ];
 
 /// Libraries that only some crates may use, and these crates.
-const RESERVED: [(&str, &[&str]); 8] = [
+const RESERVED: [(&str, &[&str]); 10] = [
     ("wasmtime", &["host/wasm"]),
     (
         "tokio",
@@ -79,6 +80,8 @@ const RESERVED: [(&str, &[&str]); 8] = [
     ("redb", &["host/state"]),
     ("hickory_resolver", &["host/discovery"]),
     ("quick_cache", &["host/cache"]),
+    ("prost_reflect", &["host/transcode"]),
+    ("protox", &["host/transcode"]),
 ];
 
 /// Adds the source files of a folder and of those in it, except for what a build has left there.

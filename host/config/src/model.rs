@@ -7,6 +7,7 @@ mod concurrency;
 mod data;
 mod discover;
 mod fallback;
+mod grpc;
 mod health;
 mod plugin;
 mod retry;
@@ -33,6 +34,7 @@ pub use discover::{
     RegistryServers, SrvSource,
 };
 pub use fallback::{Answer, Fallback};
+pub use grpc::{GrpcBridge, GrpcMethod, JsonForm, NamePattern, StreamForm, Transcode};
 pub use health::{BodyCheck, Check, Ejection, Health, HttpCheck, OnUnhealthy, SuccessRate};
 pub use plugin::{
     Binding, Budget, Conditions, Credentials, Grants, Instances, OnFailure, Plugin, Quarantine, Reuse, Revert,
@@ -395,6 +397,8 @@ pub struct RouteMatch {
     pub headers: Vec<FieldMatch>,
     /// Query parameter conditions.
     pub query: Vec<FieldMatch>,
+    /// The methods of gRPC, of which the path is the name; `None`: any path.
+    pub grpc: Option<GrpcMethod>,
 }
 
 /// A path condition.
@@ -479,6 +483,10 @@ pub struct Forward {
     pub retry: RouteRetry,
     /// Where copies of the requests go; `None`: no copies are made.
     pub mirror: Option<Mirror>,
+    /// The protocols that are translated to gRPC.
+    pub bridge: GrpcBridge,
+    /// How JSON is translated to gRPC; `None`: it is not.
+    pub transcode: Option<Transcode>,
 }
 
 /// How the path is changed for the upstream.

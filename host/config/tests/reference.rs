@@ -12,7 +12,7 @@ const REFERENCE: &str = include_str!("reference.toml");
 /// The reference in a folder of its own, with the files it names.
 fn loaded() -> (tempfile::TempDir, Config) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for file in ["a.pem", "a.key", "b.pem", "b.key", "ca.pem"] {
+    for file in ["a.pem", "a.key", "b.pem", "b.key", "ca.pem", "orders.pb", "orders.proto"] {
         std::fs::write(folder.path().join(file), "").expect("written");
     }
     std::fs::write(folder.path().join("witgate.toml"), REFERENCE).expect("written");
@@ -108,7 +108,7 @@ fn listeners_take_the_limits_of_the_gateway_where_they_set_none() {
 #[test]
 fn routes_mean_what_they_say() {
     let (_folder, config) = loaded();
-    let [users, api, old, ping, database] = config.routes.as_slice() else { panic!("five routes") };
+    let [users, api, calls, json, old, ping, database] = config.routes.as_slice() else { panic!("seven routes") };
     let Action::Tcp(forward) = &database.action else { panic!("takes connections") };
     assert_eq!(forward.sni, ["db.example.com", "*.db.example.com"]);
     assert_eq!(
@@ -155,6 +155,15 @@ fn routes_mean_what_they_say() {
     let Action::Forward(forward) = &api.action else { panic!("forwards") };
     assert_eq!(forward.upstreams, [("users".to_owned(), 90), ("users-next".to_owned(), 10)]);
     assert_eq!(forward.rewrite, Rewrite::StripPrefix("/api".to_owned()));
+    let grpc = calls.matches.grpc.as_ref().expect("a condition on methods");
+    assert!(grpc.matches("/orders.v1.Orders/GetOne") && !grpc.matches("/orders.v1.Orders/Create"));
+    assert_eq!(calls.matches.path, Some(PathMatch::Prefix("/orders.v1.Orders".to_owned())));
+    let Action::Forward(forward) = &calls.action else { panic!("forwards") };
+    assert_eq!(forward.bridge, model::GrpcBridge { web: true, connect: true });
+    let Action::Forward(model::Forward { transcode: Some(transcode), .. }) = &json.action else {
+        panic!("transcodes")
+    };
+    assert_eq!((transcode.streams, transcode.json.proto_names), (model::StreamForm::Sse, true));
     let location = "https://www.example.com{path}".to_owned();
     assert_eq!(old.action, Action::Redirect { status: 308, location });
     let headers = [("content-type", "text/plain"), ("x-a", "1"), ("x-a", "2")];
@@ -177,6 +186,8 @@ fn upstreams_and_bindings_mean_what_they_say() {
     assert_eq!(balancer.settings.value["keys"][0], "cookie:session");
     assert_eq!(users.idle_timeout, None);
     assert_eq!(users.retry.grpc_statuses, [14, 8], "by their numbers");
+    assert_eq!(users.grpc_failures, [14, 13]);
+    assert!(users.retry.safe_methods[1].matches("/orders.v1.Orders/ListAll"));
     assert_eq!(users.retry.per_try_timeout, Some(Duration::from_secs(1)));
     let on = model::RetryOn { connect: true, timeout: true, ..model::RetryOn::default() };
     assert_eq!((users.retry.on, users.retry.body_bytes), (on, 1 << 20));

@@ -1,11 +1,20 @@
 //! The interface of a destination.
 
+use std::sync::Arc;
+
 use http::Response;
 
 use crate::body::Body;
 use crate::contracts::MaybeReady;
 use crate::facts::Facts;
 use crate::fault::Fault;
+
+/// Wraps the destination of a route that forwards, for example to translate what it gets. It is made when a configuration is
+/// loaded, so that building the routes anew reads no file.
+pub trait Wrapper: Send + Sync {
+    /// The wrapped destination.
+    fn wrap(&self, inner: Arc<dyn Destination>) -> Arc<dyn Destination>;
+}
 
 /// Makes the response to a request that has passed every stage on the way down. A destination is shared by all
 /// cores and keeps no state of a request: that is part of the facts. A destination that wraps another one passes

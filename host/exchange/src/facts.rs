@@ -66,10 +66,8 @@ pub struct Facts {
 impl Facts {
     /// The facts of a request whose head was complete at `begun`, before any stage has seen it.
     pub fn new(head: Arc<RequestHead>, version: Version, begun: Instant) -> Self {
-        // gRPC is spoken over HTTP/2 only, and its calls are POSTs. Others would not understand a fault in its form.
-        let calls = version == Version::HTTP_2 && head.method == Method::POST;
         Facts {
-            dialect: if calls { Dialect::of(&head.headers) } else { Dialect::Problem },
+            dialect: Dialect::of(&head, version),
             head,
             received: None,
             trusted_peer: false,

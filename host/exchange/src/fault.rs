@@ -11,9 +11,10 @@ use http::header::{CACHE_CONTROL, CONNECTION};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use crate::body::Body;
+use crate::grpc::Code;
 use crate::trace::REQUEST_ID;
 pub use dialect::Dialect;
-use grpc::GrpcStatus;
+pub use grpc::connect_error;
 
 /// `Proxy-Status` (RFC 9209).
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -139,6 +140,11 @@ impl FaultKind {
         )
     }
 
+    /// The gRPC status for callers of gRPC.
+    pub fn grpc_code(self) -> Code {
+        grpc::code(self)
+    }
+
     /// The value of `Proxy-Status` (RFC 9209), if an error type fits.
     pub fn proxy_status(self) -> Option<HeaderValue> {
         let error = self.describe().proxy_error?;
@@ -258,10 +264,9 @@ impl Fault {
     /// headers. It contains nothing that is meant only for the log. `Connection: close` is dropped later for HTTP/2,
     /// which has no such header.
     pub fn into_response(self, dialect: Dialect, request_id: &str, method: &Method) -> Response<Body> {
-        let of_grpc = GrpcStatus::of(self.kind).filter(|_| dialect == Dialect::Grpc);
-        let mut response = match of_grpc {
-            Some(status) => status.response(),
-            None => problem::response(&self, request_id, method),
+        let mut response = match dialect.is_of_grpc() {
+            true => grpc::response(&self, dialect, method),
+            false => problem::response(&self, request_id, method),
         };
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -278,6 +283,14 @@ impl Fault {
             headers.append(name, value);
         }
         response
+    }
+}
+
+/// Turns a refusal, which has a status of HTTP, into the form of a dialect of gRPC. Its message is its text, or what its
+/// problem document says; headers that describe no body, such as those of rate limits, stay.
+pub fn refuse(response: &mut Response<Body>, dialect: Dialect, method: &Method) {
+    if dialect.is_of_grpc() {
+        grpc::refuse(response, dialect, method);
     }
 }
 
@@ -299,6 +312,7 @@ impl std::error::Error for Fault {}
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use http::Version;
     use http::header::RETRY_AFTER;
     use http_body::Body as _;
@@ -306,6 +320,9 @@ mod tests {
     use super::*;
     use crate::facts::Facts;
     use crate::testing;
+
+    /// `RetryInfo` with three seconds, in base64.
+    const DETAILS: &str = "CAQSF3RoZSBkZWFkbGluZSBoYXMgcGFzc2VkGjAKKHR5cGUuZ29vZ2xlYXBpcy5jb20vZ29vZ2xlLnJwYy5SZXRyeUluZm8SBAoCCAM";
 
     fn told(kind: FaultKind, dialect: Dialect, method: &Method) -> Response<Body> {
         let fault = Fault::new(kind).cause("10.0.0.1:80").header(RETRY_AFTER, HeaderValue::from(3));
@@ -328,6 +345,7 @@ mod tests {
                 ("content-type", "application/grpc"),
                 ("grpc-message", "the deadline has passed"),
                 ("grpc-status", "4"),
+                ("grpc-status-details-bin", DETAILS),
                 ("proxy-status", "witgate; error=http_response_timeout"),
                 ("retry-after", "3"),
                 ("x-request-id", "an-id"),
@@ -337,19 +355,93 @@ mod tests {
         }
     }
 
-    /// What a gRPC client makes of a response ("HTTP to gRPC Status Code Mapping").
     fn grpc_outcome(response: &Response<Body>) -> u16 {
-        match response.headers().get("grpc-status") {
-            Some(status) => status.to_str().expect("ASCII").parse().expect("a number"),
-            None => match response.status().as_u16() {
-                400 => 13,
-                401 => 16,
-                403 => 7,
-                404 => 12,
-                429 | 502 | 503 | 504 => 14,
-                _ => 2,
-            },
+        response.headers()["grpc-status"].to_str().expect("ASCII").parse().expect("a number")
+    }
+
+    /// The gRPC status of every kind of fault, in the order of [`FaultKind::ALL`].
+    const CODES: [u16; FaultKind::ALL.len()] = [
+        3, 3, 16, 7, 12, 12, 4, 4, 8, 8, 8, 12, 12, 8, 1, 3, 13, 14, 14, 13, 14, 14, 14, 14, 14, 4, 4, 14,
+        14, 13,
+    ];
+
+    #[test]
+    fn every_fault_is_told_in_the_dialect_of_grpc_with_its_code() {
+        for (kind, code) in FaultKind::ALL.iter().zip(CODES) {
+            for (dialect, content_type) in [
+                (Dialect::Grpc, "application/grpc"),
+                (Dialect::GrpcWeb(false), "application/grpc-web+proto"),
+                (Dialect::GrpcWeb(true), "application/grpc-web-text+proto"),
+            ] {
+                let response = told(*kind, dialect, &Method::POST);
+                assert_eq!(response.status(), StatusCode::OK, "{kind:?}");
+                assert_eq!(response.headers()["content-type"], content_type);
+                assert_eq!(grpc_outcome(&response), code, "{kind:?}");
+                assert!(!response.headers()["grpc-message"].is_empty());
+                assert_eq!(
+                    response.headers()["grpc-status-details-bin"].is_empty(),
+                    false,
+                    "there is a Retry-After"
+                );
+                assert!(response.body().is_end_stream());
+            }
         }
+    }
+
+    #[test]
+    fn every_fault_is_told_as_an_error_of_connect() {
+        for (kind, code) in FaultKind::ALL.iter().zip(CODES) {
+            let response = told(*kind, Dialect::Connect, &Method::POST);
+            let code = crate::grpc::Code::of(code.into());
+            assert_eq!(response.status(), code.http_status(), "{kind:?}");
+            assert_eq!(response.headers()["content-type"], "application/json");
+            let body = testing::run(testing::bytes(response.into_body())).expect("a body");
+            let document: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+            assert_eq!(document["code"], code.name());
+            assert_eq!(document["details"][0]["type"], "google.rpc.RetryInfo");
+            assert!(!document.to_string().contains("10.0.0.1"));
+        }
+    }
+
+    #[test]
+    fn refusals_of_plugins_and_filters_are_told_in_the_dialect_too() {
+        let refused = |status: u16, kind: &'static str, body: &'static str, dialect| {
+            let mut response = Response::new(Body::from(Bytes::from_static(body.as_bytes())));
+            *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+            response.headers_mut().insert("content-type", HeaderValue::from_static(kind));
+            response.headers_mut().insert("ratelimit", HeaderValue::from_static("r=0"));
+            response.headers_mut().insert("content-length", HeaderValue::from(body.len()));
+            refuse(&mut response, dialect, &Method::POST);
+            response
+        };
+        for (status, code) in [
+            (400, 3),
+            (401, 16),
+            (403, 7),
+            (404, 12),
+            (413, 8),
+            (429, 8),
+            (499, 1),
+            (503, 14),
+            (504, 4),
+            (500, 13),
+            (422, 3),
+        ] {
+            let response = refused(status, "text/plain", "not so", Dialect::Grpc);
+            assert_eq!((response.status().as_u16(), grpc_outcome(&response)), (200, code), "{status}");
+            assert_eq!(response.headers()["grpc-message"], "not so");
+            assert_eq!(response.headers()["ratelimit"], "r=0");
+            assert!(!response.headers().contains_key("content-length"));
+        }
+        let response =
+            refused(403, "application/problem+json", "{\"detail\": \"not for you\"}", Dialect::Grpc);
+        assert_eq!(response.headers()["grpc-message"], "not for you");
+        let response = refused(403, "text/html", "<p>", Dialect::GrpcWeb(false));
+        assert_eq!(response.headers()["grpc-message"], "Forbidden");
+        let response = refused(403, "text/plain", "no", Dialect::Connect);
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        let body = testing::run(testing::bytes(response.into_body())).expect("a body");
+        assert_eq!(body, r#"{"code":"permission_denied","message":"no"}"#);
     }
 
     #[test]
@@ -368,23 +460,18 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_without_a_grpc_status_is_a_problem_document_in_every_dialect() {
+    fn every_fault_is_a_problem_document_for_other_clients() {
         for kind in FaultKind::ALL {
-            for dialect in [Dialect::Problem, Dialect::Grpc] {
-                if dialect == Dialect::Grpc && GrpcStatus::of(*kind).is_some() {
-                    continue;
-                }
-                let response = told(*kind, dialect, &Method::POST);
-                assert_eq!(response.status(), kind.describe().status);
-                assert!(!response.headers().contains_key("grpc-status"), "{kind:?}");
-                assert_eq!(response.headers()["content-type"], "application/problem+json");
-                let length = response.headers()["content-length"].clone();
-                let body = testing::run(testing::bytes(response.into_body())).expect("a body");
-                assert_eq!(length, HeaderValue::from(body.len()));
-                let document: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
-                assert_eq!(document["code"], kind.describe().code);
-                assert!(!document.to_string().contains("10.0.0.1"));
-            }
+            let response = told(*kind, Dialect::Problem, &Method::POST);
+            assert_eq!(response.status(), kind.describe().status);
+            assert!(!response.headers().contains_key("grpc-status"), "{kind:?}");
+            assert_eq!(response.headers()["content-type"], "application/problem+json");
+            let length = response.headers()["content-length"].clone();
+            let body = testing::run(testing::bytes(response.into_body())).expect("a body");
+            assert_eq!(length, HeaderValue::from(body.len()));
+            let document: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+            assert_eq!(document["code"], kind.describe().code);
+            assert!(!document.to_string().contains("10.0.0.1"));
         }
     }
 
@@ -399,12 +486,7 @@ mod tests {
         assert_eq!(dialect("application/grpc+proto"), Dialect::Grpc);
         assert_eq!(dialect("application/grpc; charset=utf-8"), Dialect::Grpc);
         assert_eq!(dialect("Application/gRPC"), Dialect::Grpc);
-        for other in [
-            "application/json",
-            "application/grpc-web",
-            "application/grpc-web-text+proto",
-            "application/grpcs",
-        ] {
+        for other in ["application/json", "application/grpcs", "application/grpc-webs", "application/proto"] {
             assert_eq!(dialect(other), Dialect::Problem, "{other}");
         }
         for (version, method) in [
@@ -416,6 +498,16 @@ mod tests {
             let other = facts(version, method.clone(), "application/grpc").dialect;
             assert_eq!(other, Dialect::Problem, "{version:?} {method}");
         }
+        assert_eq!(dialect("application/grpc-web"), Dialect::GrpcWeb(false));
+        assert_eq!(dialect("application/grpc-web-text+proto"), Dialect::GrpcWeb(true));
+        let connect =
+            |method, target, headers: &[_]| testing::facts(testing::head(method, target, headers)).dialect;
+        let version = ("connect-protocol-version", "1");
+        let kind = ("content-type", "application/proto");
+        assert_eq!(connect(Method::POST, "/a.B/C", &[version, kind]), Dialect::Connect);
+        assert_eq!(connect(Method::GET, "/a.B/C?message=&connect=v1", &[]), Dialect::Connect);
+        assert_eq!(connect(Method::GET, "/a.B/C?connect=v10", &[]), Dialect::Problem);
+        assert_eq!(connect(Method::PUT, "/a.B/C", &[version, kind]), Dialect::Problem);
         let mut facts = facts(Version::HTTP_2, Method::POST, "application/grpc");
         let head = std::sync::Arc::make_mut(&mut facts.head);
         head.headers.insert("content-type", HeaderValue::from_static("application/json"));

@@ -10,6 +10,7 @@
 //! | [`path`], [`authority`], [`cookie`], [`maps`] | normalised paths and authorities, cookies, header maps that are used again |
 //! | [`identity`], [`composed`] | identities of callers, and values that are composed for each request |
 //! | [`fault`] | what can end a request, and what the client is told |
+//! | [`grpc`], [`grpc_messages`] | status codes, metadata and messages of gRPC |
 //! | [`contracts`], [`destination`] | what plugins, native code, states and destinations implement |
 //! | [`record`], [`log_entry`], [`trace`], [`family`], [`per_core`] | what the log, the metrics and the spans say about an exchange |
 //! | [`turn`], [`names`] | the clock of a turn of the runtime, tables by name |
@@ -29,6 +30,7 @@ pub mod destination;
 pub mod facts;
 pub mod family;
 pub mod fault;
+pub mod grpc;
 pub mod grpc_messages;
 pub mod head;
 pub mod identity;

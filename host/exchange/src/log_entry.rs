@@ -7,6 +7,7 @@ use http::{StatusCode, Version};
 
 use crate::facts::Facts;
 use crate::fault::FaultKind;
+use crate::grpc::Code;
 use crate::head::RequestHead;
 use crate::record::{AccessLog, CacheResult, Injected, PluginCall, Recalled, Record, Repeat, Share};
 
@@ -39,8 +40,12 @@ pub struct LogEntry {
     /// The status that the client got, or would have got; of a fault that a gRPC client is told of with status 200,
     /// the status of the fault.
     pub status: StatusCode,
-    /// The gRPC status of the response, if it has one.
-    pub grpc_status: Option<u32>,
+    /// The gRPC status of the response, if it has one or stands for one.
+    pub grpc_status: Option<Code>,
+    /// The method of a gRPC call (`package.Service/Method`), where that is not the path.
+    pub grpc_method: Option<Arc<str>>,
+    /// Whether the request is a call of gRPC, whichever protocol its client speaks.
+    pub is_call: bool,
     /// How the response ended.
     pub end: End,
     /// Bytes of the request body.
@@ -86,6 +91,8 @@ impl LogEntry {
             version: facts.version,
             status,
             grpc_status: None,
+            grpc_method: None,
+            is_call: false,
             end: End::Complete,
             received: 0,
             sent: 0,
@@ -109,7 +116,10 @@ impl LogEntry {
         match self.access_log.share {
             Share::Everything => true,
             Share::Failures => {
-                self.fault.is_some() || self.status.is_server_error() || self.end != End::Complete
+                self.fault.is_some()
+                    || self.status.is_server_error()
+                    || self.grpc_status.is_some_and(|code| code.is_server_error())
+                    || self.end != End::Complete
             }
             Share::Nothing => false,
         }

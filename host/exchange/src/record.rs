@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use crate::call_cost::CallCost;
 use crate::contracts::CallFailure;
 use crate::fault::FaultKind;
+use crate::grpc::BridgedCall;
 
 /// The record of one request, for the access log, the metrics and the span.
 #[derive(Debug, Default)]
@@ -33,6 +34,10 @@ pub struct Record {
     pub repeats: Vec<Repeat>,
     /// Why the route's `allow` or `deny` would have refused the caller, were it not a dry run.
     pub dry_run_refusal: Option<&'static str>,
+    /// The gRPC call that the gateway made for a caller who speaks another protocol.
+    pub bridged: Option<BridgedCall>,
+    /// The status of a refusal that the caller was told of in a dialect of gRPC.
+    pub refused: Option<StatusCode>,
     /// Plugin calls in order.
     pub plugins: PluginCalls,
     /// Remembered results that were used in place of calls.
@@ -290,7 +295,7 @@ pub enum Share {
     /// It is written.
     #[default]
     Everything,
-    /// It is written only if it failed: a fault, a status from 500, an incomplete response.
+    /// It is written only if it failed: a fault, a status from 500, a gRPC status that is an error of the server, an incomplete response.
     Failures,
     /// It is not written.
     Nothing,

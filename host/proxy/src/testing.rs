@@ -33,6 +33,7 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
         counter: Arc::new(MemoryCounter::default()),
         cache: None,
         plugins: BTreeMap::new(),
+        wrappers: BTreeMap::new(),
     }
 }
 

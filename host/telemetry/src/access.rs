@@ -80,9 +80,13 @@ struct Fields<'a> {
     /// The status of the response; 499 where the client went away before there was one; where a gRPC client is told of a fault
     /// with status 200, the status of that fault.
     status: u16,
-    /// The gRPC status of the response, where it has one.
+    /// The gRPC status of the response, where it has one, also where a caller of gRPC-Web, Connect or JSON got it in that
+    /// form.
     #[serde(skip_serializing_if = "Option::is_none")]
     grpc_status: Option<u32>,
+    /// The method of a gRPC call that was made for a caller of JSON: `package.Service/Method`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_method: Option<&'a str>,
     /// The code of the fault, where the gateway itself ended the request or its response broke off.
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'static str>,
@@ -184,7 +188,11 @@ impl<'a> Fields<'a> {
             query,
             protocol: protocol(entry.version),
             status: entry.status.as_u16(),
-            grpc_status: entry.grpc_status,
+            grpc_method: entry
+                .grpc_method
+                .as_deref()
+                .filter(|method| entry.head.path().strip_prefix('/') != Some(*method)),
+            grpc_status: entry.grpc_status.map(|code| code.number().into()),
             fault: entry.fault.as_ref().map(|(kind, _)| kind.describe().code),
             cause: entry.fault.as_ref().and_then(|(_, cause)| cause.as_deref()),
             ended: match entry.end {

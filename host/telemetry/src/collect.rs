@@ -74,6 +74,15 @@ fn requests(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Resu
     for series in ended() {
         family.counter(&labels(series), series.sent())?;
     }
+    let help = "Finished calls of gRPC, by method and status; method `(others)`: not known to any upstream";
+    let mut family = Family::counters(encoder, "witgate_grpc_calls", help)?;
+    let shown = |route: &str| route == NONE || names.as_ref().is_none_or(|names| names.has_route(route));
+    for (route, method, code, count) in telemetry.metrics.grpc.all() {
+        if shown(&route) {
+            let labels = [("route", &*route), ("method", &*method), ("grpc_status", &*code.to_string())];
+            family.counter(&labels, count)?;
+        }
+    }
     let help = "Requests in flight; route `-`: not yet routed";
     let mut family = Family::gauges(encoder, "witgate_requests_in_flight", help)?;
     for series in all().filter(|series| *series.upstream == *NONE) {

@@ -13,6 +13,7 @@ pub mod client_span;
 pub mod collect;
 mod export;
 pub mod exposition;
+mod grpc_series;
 mod in_service;
 mod log;
 pub mod metrics;

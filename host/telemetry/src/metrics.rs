@@ -14,6 +14,7 @@ use witgate_exchange::names::Named;
 use witgate_exchange::per_core::{self, PerCore};
 use witgate_exchange::record::Injected;
 
+use crate::grpc_series::GrpcSeries;
 use crate::names_in_service::NamesInService;
 use crate::session::{self, SessionSeries};
 
@@ -255,6 +256,8 @@ pub struct Metrics {
     pub(super) rate_limits: Table<Arc<[Counter; 2]>>,
     /// Delays and refusals that the filter `fault` injected, by route.
     pub(super) injected: Table<Arc<[Counter; 2]>>,
+    /// Calls of gRPC.
+    pub(super) grpc: GrpcSeries,
     pub(super) faults: FaultCounters,
     pub(super) reloads: [Counter; 2],
     growing: Mutex<()>,
@@ -359,6 +362,7 @@ impl Metrics {
             retain(table, |route, _| names.has_route(route));
         }
         retain(&self.sessions, |key, series| names.has_sessions(key, series));
+        self.grpc.retain(|route| route == NONE || names.has_route(route));
         retain(&self.connections, |listener, connections| names.has_connections(listener, connections));
         self.names.store(Some(Arc::new(names)));
     }

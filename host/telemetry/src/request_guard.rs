@@ -13,7 +13,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use witgate_exchange::arrival::{Completion, Ingress, Outcome};
 use witgate_exchange::body::{Body, BodyError};
 use witgate_exchange::facts::Facts;
-use witgate_exchange::fault::{Dialect, Fault, FaultKind};
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::grpc::{BridgedCall, Code};
 use witgate_exchange::head::RequestHead;
 use witgate_exchange::log_entry::{End, LogEntry};
 use witgate_exchange::maps;
@@ -45,8 +46,12 @@ pub struct RequestGuard {
     sent: u64,
     fault: Option<FaultKind>,
     injected: Injected,
-    /// Whether the client speaks gRPC, whose status may come in the trailers.
+    /// Whether the client speaks gRPC, whose status may come in the trailers, or a protocol that stands for it.
     grpc: bool,
+    /// The gRPC status in headers or trailers.
+    grpc_status: Option<Code>,
+    /// The gRPC call that was made for a caller of another protocol.
+    bridged: Option<BridgedCall>,
     in_flight: bool,
     /// Still written to while a plugin transforms the body.
     plugins: PluginCalls,
@@ -87,7 +92,9 @@ impl RequestGuard {
             sent: 0,
             fault,
             injected: record.injected,
-            grpc: facts.dialect == Dialect::Grpc,
+            grpc: facts.dialect.is_of_grpc(),
+            grpc_status: None,
+            bridged: record.bridged.take(),
             in_flight: record.in_flight,
             plugins: std::mem::take(&mut record.plugins),
             entry: wanted.then(|| Arc::new(LogEntry::new(facts, &ingress.listener, status, record))),
@@ -125,12 +132,35 @@ impl RequestGuard {
 
     /// Notes the gRPC status that stands in headers or trailers, for a client that speaks gRPC.
     fn note_grpc_status(&mut self, fields: &HeaderMap) {
-        if self.grpc
-            && let Some(entry) = self.entry.as_mut().and_then(Arc::get_mut)
-            && let Some(status) = grpc_status(fields)
-        {
-            entry.grpc_status = Some(status);
+        if self.grpc {
+            self.grpc_status = Code::among(fields).or(self.grpc_status);
         }
+    }
+
+    /// Whether the request is a call of gRPC, whichever protocol its client speaks.
+    fn is_call(&self) -> bool {
+        self.grpc || self.bridged.is_some()
+    }
+
+    /// The gRPC status of the response, if it has one or stands for one.
+    fn told_status(&self) -> Option<Code> {
+        let bridged = self.bridged.as_ref().and_then(BridgedCall::status);
+        let of_fault =
+            self.fault.filter(|_| self.is_call() && self.end != End::ClientGone).map(FaultKind::grpc_code);
+        bridged.or(self.grpc_status).or(of_fault)
+    }
+
+    /// Counts a call of gRPC.
+    fn count_call(&self, route: &str, told: Option<Code>) {
+        let code = told.unwrap_or(match self.end {
+            End::ClientGone => Code::CANCELLED,
+            _ if self.status == StatusCode::OK => Code::UNKNOWN,
+            _ => Code::of_answer(self.status),
+        });
+        let bridged = self.bridged.as_ref().and_then(BridgedCall::method);
+        let method = bridged.as_deref().unwrap_or_else(|| self.head.path().trim_start_matches('/'));
+        let answered = self.outcome == Outcome::Answered && told.is_some();
+        self.telemetry.metrics().grpc.count(route, method, code, answered);
     }
 }
 
@@ -172,6 +202,10 @@ impl RequestGuard {
         if self.injected != Injected::default() {
             metrics.injected(self.head.route.as_deref().unwrap_or(NONE), self.injected);
         }
+        let grpc_status = self.told_status();
+        if self.is_call() {
+            self.count_call(self.head.route.as_deref().unwrap_or(NONE), grpc_status);
+        }
         if let Some(head) = Arc::get_mut(&mut self.head) {
             maps::give_back(std::mem::take(&mut head.headers));
         }
@@ -180,6 +214,9 @@ impl RequestGuard {
             entry.ended = SystemTime::now();
             entry.time = time;
             entry.end = self.end;
+            entry.grpc_status = grpc_status;
+            entry.grpc_method = self.bridged.as_ref().and_then(BridgedCall::method);
+            entry.is_call = self.is_call();
             entry.received = received;
             entry.sent = self.sent;
             entry.plugins = self.plugins.take();
@@ -222,24 +259,17 @@ pub fn finish(
     response
 }
 
-/// The status that stands for the outcome of a request. A gRPC client is told of a fault with status 200 and a
-/// `grpc-status`; such a response counts as what the fault is.
+/// The status that stands for the outcome of a request. A gRPC client is told of a fault or a refusal with status 200 and a
+/// `grpc-status`; such a response counts as what the fault or the refusal is.
 fn outcome_status(facts: &Facts, response: &Response<Body>) -> StatusCode {
-    match &facts.record.fault {
-        Some((kind, _))
-            if facts.dialect == Dialect::Grpc
-                && response.status() == StatusCode::OK
-                && grpc_status(response.headers()).is_some_and(|status| status != 0) =>
-        {
-            kind.describe().status
-        }
+    let told = response.status() == StatusCode::OK
+        && facts.dialect.is_of_grpc()
+        && Code::among(response.headers()).is_some_and(|code| code != Code::OK);
+    let of_fault = facts.record.fault.as_ref().map(|(kind, _)| kind.describe().status);
+    match facts.record.refused.or(of_fault) {
+        Some(status) if told => status,
         _ => response.status(),
     }
-}
-
-/// The gRPC status in headers or trailers.
-fn grpc_status(fields: &HeaderMap) -> Option<u32> {
-    fields.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
 /// A response body that writes the record at its end.

@@ -13,6 +13,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use witgate_exchange::grpc::Code;
 use witgate_exchange::log_entry::{End, LogEntry};
 use witgate_exchange::record::{PluginCall, Recalled};
 use witgate_exchange::trace::{self, Clock, SpanId, TraceContext};
@@ -124,7 +125,7 @@ fn server(entry: &LogEntry, trace: &TraceContext, clock: &Clock) -> Span {
     if let Some(agent) = head.headers.get(http::header::USER_AGENT) {
         attributes.push(text("user_agent.original", &String::from_utf8_lossy(agent.as_bytes())));
     }
-    attributes.extend(entry.grpc_status.map(|status| number("rpc.grpc.status_code", status.into())));
+    attributes.extend(of_call(entry));
     attributes.extend(entry.injected.names().map(|name| text("witgate.injected", name)));
     let error = error_type(entry);
     attributes.extend(error.as_deref().map(|error| text("error.type", error)));
@@ -135,6 +136,25 @@ fn server(entry: &LogEntry, trace: &TraceContext, clock: &Clock) -> Span {
     span.events = entry.recalled.iter().map(|one| recalled(one, clock)).collect();
     span.status = error.filter(|_| is_failure(entry)).map(|_| failed());
     span
+}
+
+/// The attributes of a call of gRPC (semantic conventions for gRPC).
+fn of_call(entry: &LogEntry) -> Vec<KeyValue> {
+    if !entry.is_call {
+        return Vec::new();
+    }
+    let path = entry.head.path().trim_start_matches('/');
+    let mut attributes = vec![text("rpc.system", "grpc")];
+    if let Some((service, method)) = entry.grpc_method.as_deref().unwrap_or(path).split_once('/') {
+        attributes.extend([text("rpc.service", service), text("rpc.method", method)]);
+    }
+    attributes.extend(entry.grpc_status.map(|code| number("rpc.grpc.status_code", code.number().into())));
+    attributes
+}
+
+/// The gRPC status of a request, if it is an error of the server.
+fn grpc_error(entry: &LogEntry) -> Option<Code> {
+    entry.grpc_status.filter(|code| code.is_server_error())
 }
 
 /// One sending of a request to an endpoint, until the head of the response.
@@ -205,7 +225,7 @@ fn microseconds(time: Duration) -> u64 {
 /// Whether a request is an error. Statuses of 4xx are the client's errors (semantic conventions for HTTP server
 /// spans).
 fn is_failure(entry: &LogEntry) -> bool {
-    entry.status.is_server_error() || entry.end == End::Cut
+    entry.status.is_server_error() || entry.end == End::Cut || grpc_error(entry).is_some()
 }
 
 fn error_type(entry: &LogEntry) -> Option<String> {
@@ -213,7 +233,7 @@ fn error_type(entry: &LogEntry) -> Option<String> {
         Some((kind, _)) => Some(kind.describe().code.to_owned()),
         None if entry.end == End::Cut => Some("cut".to_owned()),
         None if entry.status.is_server_error() => Some(entry.status.as_str().to_owned()),
-        None => None,
+        None => grpc_error(entry).map(|code| format!("grpc-status-{}", code.number())),
     }
 }
 

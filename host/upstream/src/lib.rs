@@ -107,6 +107,11 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// Whether it speaks HTTP/2 to its endpoints, without which there is no gRPC.
+    pub fn speaks_http2(&self) -> bool {
+        self.config.protocol == model::UpstreamProtocol::Http2
+    }
+
     /// Builds an upstream, or returns the previous version if nothing has changed. What survives is listed in
     /// [`carry`](mod@carry). `zone` is the zone of the gateway.
     ///

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::grpc::Code;
 
 use crate::balancer::AttemptOutcome;
 use crate::observe::conduct::judge;
@@ -48,6 +49,8 @@ enum With {
     Fault(FaultKind),
     /// A status that the configuration counts as a failure.
     Status(StatusCode),
+    /// A gRPC status that the configuration counts as a failure.
+    Grpc(Code),
 }
 
 /// The details of a failure that matter for counting.
@@ -71,6 +74,9 @@ pub(crate) enum Extent {
     Reached,
     /// The endpoint responded with a status that the configuration counts as a failure.
     Status,
+    /// The endpoint responded with a gRPC status that the configuration counts as a failure. It takes no endpoint out of
+    /// service that is the last one.
+    GrpcStatus,
 }
 
 /// Notifies everything that uses observations.
@@ -127,6 +133,12 @@ impl Failing {
         Failing { with: With::Status(status), failure }
     }
 
+    /// A failure by a gRPC status that the configuration counts as one.
+    pub(crate) fn by_grpc(code: Code) -> Failing {
+        let failure = Failure { extent: Extent::GrpcStatus, shared: false, repeated: false };
+        Failing { with: With::Grpc(code), failure }
+    }
+
     /// The same failure, if an earlier attempt of the request has reported one. If the endpoint was not reached,
     /// the request is not the cause, so the failure counts.
     pub(crate) fn repeated(self, repeated: bool) -> Failing {
@@ -142,7 +154,7 @@ impl Failing {
     /// Whether an active check would detect the same failure. Malformed responses and failure statuses come from a
     /// process that may well pass its checks.
     pub(crate) fn is_seen_by_checks(self) -> bool {
-        !matches!(self.with, With::Status(_) | With::Fault(FaultKind::UpstreamProtocol))
+        !matches!(self.with, With::Status(_) | With::Grpc(_) | With::Fault(FaultKind::UpstreamProtocol))
     }
 }
 
@@ -151,6 +163,7 @@ impl std::fmt::Display for Failing {
         match self.with {
             With::Fault(kind) => formatter.write_str(kind.describe().code),
             With::Status(status) => write!(formatter, "status {}", status.as_u16()),
+            With::Grpc(code) => write!(formatter, "gRPC status {} ({})", code.number(), code.name()),
         }
     }
 }

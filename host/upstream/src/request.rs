@@ -33,6 +33,9 @@ use crate::request::affinity::Affinity;
 use crate::request::deadline::Allowance;
 use crate::send::upload::Upload;
 
+/// How often a call of gRPC was sent before (gRPC retry design, "Exposed Retry Metadata").
+const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+
 /// All parts of a request except its body. The request itself is built for each attempt, since it depends on the
 /// endpoint.
 pub(crate) struct UpstreamRequest<'a> {
@@ -55,6 +58,8 @@ pub(crate) struct UpstreamRequest<'a> {
     pub(crate) trace: Option<&'a TraceContext>,
     /// The rules for sending the request again.
     pub(crate) rules: Rules<'a>,
+    /// Whether it is a call of gRPC.
+    pub(crate) grpc: bool,
     /// The time left, if the endpoint is told.
     pub(crate) allowance: Option<Allowance<'a>>,
     /// The way to the client for informational responses of endpoints; `None` if there is no client.
@@ -116,7 +121,18 @@ impl UpstreamRequest<'_> {
     /// Whether the request may be sent again because of its method or the configuration. A switch of protocols
     /// never may.
     pub(crate) fn is_repeatable(&self) -> bool {
-        self.upgrade.is_none() && (self.method.is_idempotent() || self.rules.any_method())
+        self.upgrade.is_none()
+            && (self.method.is_idempotent() || self.rules.any_method() || self.is_safe_call())
+    }
+
+    /// Whether it is a call of gRPC whose method is named as safe to repeat.
+    fn is_safe_call(&self) -> bool {
+        self.grpc && self.rules.safe_methods().iter().any(|method| method.matches(self.target.path()))
+    }
+
+    /// Whether the deadline is that of the caller, who wants no answer after it.
+    pub(crate) fn caller_sets_deadline(&self) -> bool {
+        self.allowance.is_some_and(|allowance| allowance.by_caller)
     }
 
     /// The longest time of one attempt from the end of the request to the response head.
@@ -158,7 +174,7 @@ impl UpstreamRequest<'_> {
     }
 
     /// Builds the request for an endpoint that speaks HTTP/2. `span` is the span of the attempt, if there is a
-    /// trace.
+    /// trace; a call of gRPC is told how many attempts there were before.
     ///
     /// # Errors
     /// `UpgradeRefused` if a switch of protocols is requested, which HTTP/2 does not have; and as
@@ -168,7 +184,7 @@ impl UpstreamRequest<'_> {
         endpoint: &Endpoint,
         tls: bool,
         body: Upload,
-        span: Option<SpanId>,
+        (span, previous_attempts): (Option<SpanId>, u32),
     ) -> Result<Request<Upload>, Fault> {
         if self.upgrade.is_some() {
             return Err(Fault::new(FaultKind::UpgradeRefused).cause("the upstream speaks HTTP/2").unsent());
@@ -197,6 +213,11 @@ impl UpstreamRequest<'_> {
             for (name, value) in allowance.fields() {
                 headers.insert(name, value);
             }
+        }
+        if self.grpc && previous_attempts > 0 {
+            let before = headers.get(PREVIOUS_ATTEMPTS).and_then(|value| value.to_str().ok()?.parse().ok());
+            let attempts = previous_attempts.saturating_add(before.unwrap_or(0));
+            headers.insert(PREVIOUS_ATTEMPTS, HeaderValue::from(attempts));
         }
         let uri = absolute(self.host(endpoint)?, self.target, tls)?;
         let mut request = Request::new(body);

@@ -14,17 +14,18 @@ use hyper::client::conn::TrySendError;
 use tokio::time::sleep_until;
 use witgate_exchange::body::Body;
 use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::grpc::Code;
 use witgate_exchange::trace::SpanId;
 use witgate_exchange::turn;
 use witgate_telemetry::client_span::ClientSpan;
 
 use super::connection::{Connection, Stream};
-use super::deliver::{AttemptLog, Supplied, grpc_status};
+use super::deliver::{AttemptLog, Supplied};
 use super::observe::{Extent, Failing};
 use super::request::UpstreamRequest;
 use super::response;
 use crate::connection::lease::Lease;
-use crate::pick::attempt::Attempt;
+use crate::pick::attempt::{Attempt, grpc_code};
 use crate::response::download::{Download, Source, Underway};
 use crate::response::failure::{blames_endpoint, ends_connection, fault_of, is_farewell, is_unprocessed};
 use crate::send::http1::{Http1, OfAttempt};
@@ -84,6 +85,8 @@ pub(crate) struct UnreadResponse {
     upload: Option<Rc<Progress>>,
     /// When the head had arrived.
     arrived: Instant,
+    /// `Some` for a call of gRPC: whether its deadline is the caller's own.
+    grpc: Option<bool>,
 }
 
 /// Sends the request to one endpoint until there is a response: on further connections while those of the pool
@@ -113,13 +116,13 @@ pub(crate) async fn send(
             notes.attempts,
             deadline,
         );
-        let begun = Begun::new(&mut lease, attempt, order, span.id(), upload)?;
+        let begun = Begun::new(&mut lease, attempt, order, (span.id(), notes.attempts), upload)?;
         let since = attempt.begin(waited, progress.clone());
         span.begin(since);
         if progress.is_none() {
             // Not with a streaming body: there the client may be the one that is slow, and the endpoint is not to
             // blame.
-            attempt.owe_answer_by(deadline);
+            attempt.owe_answer_by(deadline.filter(|_| !order.caller_sets_deadline()));
         }
         notes.sent(since);
         let patience = order.patience(upstream.config.first_byte_timeout);
@@ -134,9 +137,10 @@ pub(crate) async fn send(
             Ok(response) => {
                 let arrived = turn::now();
                 notes.ended(arrived);
-                span.answered(response.status(), grpc_status(response.headers()));
+                span.answered(response.status(), Code::among(response.headers()).map(Code::number));
                 notes.upload.clone_from(&progress);
-                return Ok(UnreadResponse { response, lease, upload: progress, arrived });
+                let grpc = order.grpc.then(|| order.caller_sets_deadline());
+                return Ok(UnreadResponse { response, lease, upload: progress, arrived, grpc });
             }
             Err(lost) => lost,
         };
@@ -259,7 +263,7 @@ impl<'a> Begun<'a> {
         lease: &'a mut Lease,
         attempt: &'a Attempt,
         order: &'a UpstreamRequest<'a>,
-        span: Option<SpanId>,
+        (span, previous_attempts): (Option<SpanId>, u32),
         upload: Upload,
     ) -> Result<Self, Fault> {
         let endpoint = attempt.endpoint();
@@ -271,7 +275,12 @@ impl<'a> Begun<'a> {
             }
             Connection::Http2(stream) => {
                 let progress = upload.progress();
-                let request = order.request(endpoint, attempt.upstream.tls.is_some(), upload, span)?;
+                let request = order.request(
+                    endpoint,
+                    attempt.upstream.tls.is_some(),
+                    upload,
+                    (span, previous_attempts),
+                )?;
                 Begun::Http2 { stream, request: Box::new(request), progress }
             }
         })
@@ -374,9 +383,12 @@ fn supervise(
     notes: &mut AttemptLog,
     deadline: Option<Instant>,
 ) -> Result<Response<Body>, Fault> {
-    let UnreadResponse { response, lease, upload, arrived } = unread;
+    let UnreadResponse { response, lease, upload, arrived, grpc } = unread;
     let (parts, stream) = response.into_parts();
     let mut response = Response::from_parts(parts, Body::Empty);
+    if let Some(caller_sets_deadline) = grpc {
+        attempt.is_call(grpc_code(&response), caller_sets_deadline);
+    }
     attempt.answered(response.status(), arrived.saturating_duration_since(attempt.since()));
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(stream) = lease.into_switched() else {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::GrpcMethod;
+
 /// `[upstreams.NAME.retry]`: which requests are sent again, how often, and when.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retry {
@@ -17,6 +19,8 @@ pub struct Retry {
     pub grpc_statuses: Vec<u8>,
     /// Whether requests with a method that is not idempotent are sent again even if they may have been processed.
     pub non_idempotent: bool,
+    /// The methods of gRPC whose calls are sent again even if they may have been processed.
+    pub safe_methods: Vec<GrpcMethod>,
     /// From the end of the request until the response head, for each attempt of a request that may be sent again;
     /// `None`: `first_byte_timeout` applies.
     pub per_try_timeout: Option<Duration>,
@@ -78,6 +82,8 @@ pub struct RouteRetry {
     pub grpc_statuses: Option<Vec<u8>>,
     /// See [`Retry::non_idempotent`].
     pub non_idempotent: Option<bool>,
+    /// See [`Retry::safe_methods`].
+    pub safe_methods: Option<Vec<GrpcMethod>>,
     /// See [`Retry::per_try_timeout`]; `Some(None)`: off.
     pub per_try_timeout: Option<Option<Duration>>,
 }

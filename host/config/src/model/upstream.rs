@@ -74,6 +74,8 @@ pub struct Upstream {
     pub health: Option<Health>,
     /// When endpoints that fail requests are ejected.
     pub ejection: Ejection,
+    /// The gRPC status codes that are failures of the endpoint.
+    pub grpc_failures: Vec<u8>,
 }
 
 /// One endpoint of an upstream.

@@ -9,6 +9,7 @@
 mod address;
 mod digest;
 mod duration;
+mod grpc_method;
 mod host;
 mod net;
 mod path;
@@ -26,6 +27,7 @@ pub(crate) use address::{EndpointAddress, ListenAddress, Scheme};
 pub(crate) use digest::Digest;
 pub use duration::Duration;
 pub(crate) use duration::DurationOrOff;
+pub(crate) use grpc_method::{GrpcMethod, GrpcName};
 pub(crate) use host::{HostName, HostPattern};
 pub use net::Net;
 pub(crate) use path::{Location, PathPattern, PathPrefix, PathTemplate};
@@ -92,6 +94,8 @@ const FORMATS: &[Format] = &[
     row::<Name>(),
     row::<HeaderName>(),
     row::<Method>(),
+    row::<GrpcMethod>(),
+    row::<GrpcName>(),
     row::<Digest>(),
     row::<PathPattern>(),
     row::<PathPrefix>(),

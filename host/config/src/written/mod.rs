@@ -14,6 +14,7 @@ mod data;
 mod defaults;
 mod filter;
 mod gateway;
+mod grpc;
 mod limits;
 mod listener;
 mod mirror;

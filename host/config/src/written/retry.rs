@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Scope;
 use crate::model;
 use crate::pointer::child;
-use crate::scalar::{Duration, DurationOrOff, Size, Text};
+use crate::scalar::{Duration, DurationOrOff, GrpcMethod, Size, Text};
 
 /// The largest `body_limit`, since replay bodies are in memory.
 const MOST_BODY: u64 = 64 << 20;
@@ -32,11 +32,14 @@ pub(super) struct Retry {
     #[schemars(inner(range(min = 400, max = 599)))]
     statuses: Vec<u16>,
     /// gRPC statuses after which a request is sent again, e.g. `["unavailable"]`, if the response has trailers
-    /// only.
+    /// only. An endpoint that sends `grpc-retry-pushback-ms` says when, or by a negative number that it is not.
     grpc_statuses: Vec<GrpcStatus>,
     /// Whether requests with a method that is not idempotent (`POST`, `PATCH`) are sent again even if they may
     /// have been processed. Only for services that recognise a repeated request.
     non_idempotent: bool,
+    /// The methods of gRPC that are safe to repeat, e.g. `["Get*"]`: a name, or its beginning with `*`; with a service
+    /// before a slash (`"example.Orders/Get*"`) only of that service. Their calls are sent again like requests with GET.
+    safe_methods: Vec<Text<GrpcMethod>>,
     /// Time from the end of the request until the response head, for each attempt of a request that may be sent
     /// again, or `"off"`: then `first_byte_timeout` applies.
     per_try_timeout: Text<DurationOrOff>,
@@ -72,7 +75,7 @@ enum Condition {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
-enum GrpcStatus {
+pub(super) enum GrpcStatus {
     Cancelled,
     Unknown,
     InvalidArgument,
@@ -135,6 +138,7 @@ impl Default for Retry {
             statuses: Vec::new(),
             grpc_statuses: Vec::new(),
             non_idempotent: false,
+            safe_methods: Vec::new(),
             per_try_timeout: Text::of("off"),
             backoff: Backoff::default(),
             max_retry_after: Text::of("5s"),
@@ -163,6 +167,7 @@ impl Retry {
             statuses: self.statuses,
             grpc_statuses: codes(&self.grpc_statuses),
             non_idempotent: self.non_idempotent,
+            safe_methods: self.safe_methods.into_iter().map(|method| method.value.0).collect(),
             per_try_timeout: per_try.map(|time| scope.check_positive(at, "per_try_timeout", time)),
             backoff: self.backoff.meant(&child(at, "backoff"), scope),
             max_retry_after: self.max_retry_after.value.0,
@@ -196,7 +201,8 @@ fn conditions(written: &[Condition]) -> model::RetryOn {
     }
 }
 
-fn codes(written: &[GrpcStatus]) -> Vec<u8> {
+/// The numbers of these statuses.
+pub(super) fn codes(written: &[GrpcStatus]) -> Vec<u8> {
     written.iter().map(|status| *status as u8 + 1).collect()
 }
 
@@ -218,6 +224,8 @@ pub(super) struct RouteRetry {
     /// Whether requests with a method that is not idempotent (`POST`, `PATCH`) are sent again even if they may
     /// have been processed. Only for services that recognise a repeated request.
     non_idempotent: Option<bool>,
+    /// The methods of gRPC that are safe to repeat, e.g. `["Get*"]`.
+    safe_methods: Option<Vec<Text<GrpcMethod>>>,
     /// Time from the end of the request until the response head, for each attempt of a request that may be sent again, or
     /// `"off"`.
     per_try_timeout: Option<Text<DurationOrOff>>,
@@ -233,6 +241,9 @@ impl RouteRetry {
             statuses: self.statuses,
             grpc_statuses: self.grpc_statuses.as_deref().map(codes),
             non_idempotent: self.non_idempotent,
+            safe_methods: self
+                .safe_methods
+                .map(|methods| methods.into_iter().map(|method| method.value.0).collect()),
             per_try_timeout: per_try
                 .map(|time| time.map(|time| scope.check_positive(at, "per_try_timeout", time))),
         }

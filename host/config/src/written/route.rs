@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::cache::RouteCache;
 use super::condition::{Condition, header_conditions, named_conditions};
 use super::filter::{self, Filter};
+use super::grpc::{BridgedProtocol, GrpcMatch, Transcode};
 use super::mirror::Mirror;
 use super::one_or_many::{OneOrMany, either};
 use super::retry::RouteRetry;
@@ -67,6 +68,12 @@ pub(crate) struct Route {
     strip_prefix: Option<StripPrefix>,
     /// Whether the upstream gets the client's `Host` (the default), or the address of the endpoint.
     preserve_host: Option<bool>,
+    /// The calls of gRPC that the route is for, by service and method, in place of `path` and `prefix`.
+    grpc: Option<GrpcMatch>,
+    /// The protocols whose calls are translated to gRPC for the upstream, which must speak `http2`: `grpc-web`, `connect`.
+    grpc_bridge: Vec<BridgedProtocol>,
+    /// Translates requests with JSON to calls of gRPC, by the annotations `google.api.http` of the methods.
+    transcode: Option<Transcode>,
     /// Settings in place of the upstream's `retry`.
     retry: Option<RouteRetry>,
     /// Where copies of this route's requests go.
@@ -135,6 +142,8 @@ impl Section for Route {
                 preserve_host: self.preserve_host,
                 retry: self.retry.take(),
                 mirror: self.mirror.take(),
+                grpc_bridge: std::mem::take(&mut self.grpc_bridge),
+                transcode: self.transcode.take(),
                 redirect: self.redirect.take(),
                 respond: self.respond.take(),
                 path: self.path.as_ref().map(|path| &path.value),
@@ -246,13 +255,15 @@ impl Route {
     }
 
     fn matches(self, at: &str, scope: &mut Scope) -> model::RouteMatch {
-        scope.exclude(at, &["path", "prefix"]);
+        scope.exclude(at, &["path", "prefix", "grpc"]);
         scope.exclude(at, &["host", "hosts"]);
         scope.exclude(at, &["method", "methods"]);
         let prefix = self.prefix.map(|prefix| model::PathMatch::Prefix(prefix.value.0));
+        let (of_calls, grpc) = self.grpc.map_or((None, None), GrpcMatch::meant);
         model::RouteMatch {
+            grpc,
             hosts: either(self.host, self.hosts).into_iter().map(|host| host.value.0).collect(),
-            path: self.path.map(|path| path.value.matches).or(prefix),
+            path: self.path.map(|path| path.value.matches).or(prefix).or(of_calls),
             methods: either(self.method, self.methods).into_iter().map(|method| method.value.0).collect(),
             headers: header_conditions(self.headers, &child(at, "headers"), scope),
             query: named_conditions(self.query, &child(at, "query"), scope),

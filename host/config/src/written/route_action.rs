@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Scope;
+use super::grpc::{self, BridgedProtocol, Transcode};
 use super::mirror::Mirror;
 use super::one_or_many::OneOrMany;
 use super::retry::RouteRetry;
@@ -71,10 +72,11 @@ impl Default for Respond {
 pub(crate) const ACTIONS: [&str; 4] = ["upstream", "upstreams", "redirect", "respond"];
 
 /// The keys that need an upstream to forward to.
-pub(crate) const FORWARDING: [&str; 6] = ["rewrite", "strip_prefix", "preserve_host", "retry", "mirror", "cache"];
+pub(crate) const FORWARDING: [&str; 8] =
+    ["rewrite", "strip_prefix", "preserve_host", "retry", "mirror", "cache", "grpc_bridge", "transcode"];
 
 /// The keys of a route that say what it does, and the keys that they depend on.
-pub(crate) struct Keys<'r> {
+pub(super) struct Keys<'r> {
     pub(crate) upstream: Option<String>,
     pub(crate) upstreams: Option<BTreeMap<String, u32>>,
     pub(crate) rewrite: Option<Text<PathTemplate>>,
@@ -82,6 +84,8 @@ pub(crate) struct Keys<'r> {
     pub(crate) preserve_host: Option<bool>,
     pub(crate) retry: Option<RouteRetry>,
     pub(crate) mirror: Option<Mirror>,
+    pub(crate) grpc_bridge: Vec<BridgedProtocol>,
+    pub(crate) transcode: Option<Transcode>,
     pub(crate) redirect: Option<Redirect>,
     pub(crate) respond: Option<Respond>,
     pub(crate) path: Option<&'r PathPattern>,
@@ -114,6 +118,8 @@ pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model
             preserve_host,
             retry: keys.retry.take().unwrap_or_default().meant(&child(at, "retry"), scope),
             mirror: keys.mirror.take().map(|mirror| mirror.meant(&child(at, "mirror"), scope)),
+            bridge: grpc::bridge(&keys.grpc_bridge),
+            transcode: keys.transcode.take().map(|settings| settings.meant(&child(at, "transcode"), scope)),
         }));
     }
     if let Some(redirect) = keys.redirect.take() {

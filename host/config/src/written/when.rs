@@ -87,6 +87,7 @@ impl RequestConditions {
                 methods: either(self.method, self.methods).into_iter().map(|method| method.value.0).collect(),
                 headers: header_conditions(self.headers, &child(at, "headers"), scope),
                 query: named_conditions(self.query, &child(at, "query"), scope),
+                grpc: None,
             },
             clients: either(self.client, None).into_iter().map(|net| net.value.0).collect(),
             subject,

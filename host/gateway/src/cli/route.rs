@@ -201,6 +201,7 @@ fn row(considered: &Considered) -> Row {
         Verdict::LessSpecific => "matches too, but is less specific".to_owned(),
         Verdict::OtherMethod => "is for other methods".to_owned(),
         Verdict::Header(name) => format!("its condition on the header `{name}` does not hold"),
+        Verdict::GrpcMethod => "its condition on service and method of gRPC does not hold".to_owned(),
         Verdict::Query(name) => format!("its condition on the query parameter `{name}` does not hold"),
     };
     Row { route: considered.route.to_string(), verdict }

@@ -20,6 +20,7 @@ use super::library::{self, Draft, Library, Loader, Plan};
 use super::preflight;
 use super::source::{ConfigReading, Refusal, Source};
 use super::states::States;
+use super::transcoders;
 use super::wanted::Force;
 use crate::allocator;
 use crate::exit::Exit;
@@ -231,7 +232,9 @@ pub(super) fn build(
     let draft = library.draft(Plan { config, states: &states, data: &data }, force);
     let plugins = draft.as_ref().map_or_else(|_| library::stand_ins(config), Draft::plugins);
     let counter = states.counter(&config.gateway);
-    let services = Services { plugins, counter, discovery: before.discovery.clone() };
+    let (wrappers, more) = transcoders::of(config);
+    problems.extend(more);
+    let services = Services { plugins, counter, discovery: before.discovery.clone(), wrappers };
     let snapshot = Snapshot::build(config.clone(), services, before.snapshot);
     match (draft, snapshot) {
         (Ok(draft), Ok(snapshot)) if problems.is_empty() => Ok(Built { draft, snapshot, states, data }),

@@ -22,6 +22,7 @@ mod standin;
 mod state_metrics;
 pub(crate) mod states;
 pub(crate) mod status;
+mod transcoders;
 mod wanted;
 
 use std::sync::Arc;

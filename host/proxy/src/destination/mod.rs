@@ -5,6 +5,7 @@
 //!
 //! All files have one shape: what the destination is, its `ROW`, the destination, tests.
 
+mod bridge;
 mod redirect;
 mod respond;
 pub(crate) mod split;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use http::{HeaderName, StatusCode};
 use witgate_cache::Cache;
 use witgate_config::model::{Action, RouteCache};
-use witgate_exchange::destination::Destination;
+use witgate_exchange::destination::{Destination, Wrapper};
 use witgate_upstream::Upstreams;
 
 use crate::router::Pattern;
@@ -42,8 +43,19 @@ pub(crate) struct BuildInputs<'a> {
     pub(crate) upstreams: &'a Arc<Upstreams>,
     /// Whether its route merges runs of slashes.
     pub(crate) merge_slashes: bool,
-    /// The cache in front of it, with the settings of its route; `None`: its responses are not stored.
-    pub(crate) cache: Option<(CacheInService<'a>, &'a RouteCache)>,
+    /// What wraps it.
+    pub(crate) around: Around<'a>,
+    /// The settings of the cache in front of it; `None`: its responses are not stored.
+    pub(crate) cache: Option<&'a RouteCache>,
+}
+
+/// What wraps the destination of a route. The cache is outermost: it stores what the client gets.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Around<'a> {
+    /// What translates its requests and responses.
+    pub(crate) wrapper: Option<&'a Arc<dyn Wrapper>>,
+    /// The cache of the snapshot; `None`: no route has one.
+    pub(crate) cache: Option<CacheInService<'a>>,
 }
 
 /// The cache of a snapshot.
@@ -71,9 +83,13 @@ pub const DESTINATIONS: &[DestinationKind] = &[upstream::ROW, redirect::ROW, res
 pub(crate) fn build(inputs: &BuildInputs<'_>) -> Built {
     let built = DESTINATIONS.iter().find_map(|row| (row.build)(inputs));
     let built = built.expect("every action has a row in the table")?;
-    Ok(match inputs.cache {
-        Some((service, settings)) => service.cache.wrap(built, settings, service.identity_headers),
+    let translated = match inputs.around.wrapper {
+        Some(wrapper) => wrapper.wrap(built),
         None => built,
+    };
+    Ok(match inputs.around.cache.zip(inputs.cache) {
+        Some((service, settings)) => service.cache.wrap(translated, settings, service.identity_headers),
+        None => translated,
     })
 }
 

@@ -23,6 +23,7 @@ pub(super) fn built(path: &str, action: Action) -> Arc<dyn Destination> {
         pattern: &pattern,
         upstreams: &testing::upstreams(0, []),
         merge_slashes: true,
+        around: Default::default(),
         cache: None,
     };
     build(&inputs).unwrap_or_else(|mistake| panic!("{mistake:?}"))
@@ -43,6 +44,8 @@ pub(super) fn forward(rewrite: Rewrite) -> Action {
         preserve_host: false,
         retry: Default::default(),
         mirror: None,
+        bridge: Default::default(),
+        transcode: None,
     })
 }
 
@@ -120,6 +123,7 @@ fn every_row_makes_destinations_of_its_own_kind_only() {
             pattern: &pattern,
             upstreams: &testing::upstreams(0, []),
             merge_slashes: true,
+            around: Default::default(),
             cache: None,
         };
         let made: Vec<_> = DESTINATIONS

@@ -15,6 +15,7 @@ use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::head::RequestHead;
 use witgate_upstream::Forward;
 
+use super::bridge::Bridge;
 use super::split::Split;
 use super::{BuildInputs, Built, Destination, DestinationKind, Mistake, shared};
 use crate::router::{Pattern, Template, decode, single_slash};
@@ -24,7 +25,29 @@ pub(super) const ROW: DestinationKind =
 
 fn build(inputs: &BuildInputs<'_>) -> Option<Built> {
     let Action::Forward(settings) = inputs.action else { return None };
-    Some(shared(ToUpstream::compile(settings, inputs)))
+    let made = ToUpstream::compile(settings, inputs).and_then(|destination| {
+        if settings.bridge == model::GrpcBridge::default() {
+            return shared(Ok(destination));
+        }
+        check_protocol(settings, inputs)?;
+        let forward = destination.forward.clone();
+        shared(Ok(Bridge::new(settings.bridge, Arc::new(destination), forward)))
+    });
+    Some(made)
+}
+
+/// Calls of gRPC need HTTP/2.
+fn check_protocol(settings: &model::Forward, inputs: &BuildInputs<'_>) -> Result<(), Mistake> {
+    let speaks =
+        |name: &String| inputs.upstreams.get(name.as_str()).is_none_or(|upstream| upstream.speaks_http2());
+    match settings.upstreams.iter().find(|(name, _)| !speaks(name)) {
+        None => Ok(()),
+        Some((name, _)) => Err((
+            "grpc_bridge",
+            format!("the upstream `{name}` does not speak HTTP/2, without which there is no gRPC"),
+            format!("write `protocol = \"http2\"` under `[upstreams.{name}]`"),
+        )),
+    }
 }
 
 /// Chooses an upstream and forwards to it.
@@ -33,7 +56,7 @@ struct ToUpstream {
     rewrite: Rewrite,
     /// Whether slashes at the beginning of a rewritten path become one.
     merges: bool,
-    forward: Forward,
+    forward: Arc<Forward>,
 }
 
 impl ToUpstream {
@@ -47,7 +70,12 @@ impl ToUpstream {
         })?;
         let rewrite = Rewrite::compile(&settings.rewrite, inputs.pattern)?;
         let merges = inputs.merge_slashes;
-        Ok(ToUpstream { split, rewrite, merges, forward: Forward::new(inputs.upstreams.clone(), settings) })
+        Ok(ToUpstream {
+            split,
+            rewrite,
+            merges,
+            forward: Arc::new(Forward::new(inputs.upstreams.clone(), settings)),
+        })
     }
 }
 

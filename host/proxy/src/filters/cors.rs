@@ -17,7 +17,7 @@ use witgate_config::{Problem, Problems, Settings as Written};
 use witgate_exchange::body::Body;
 use witgate_exchange::contracts::MaybeReady;
 use witgate_exchange::facts::Facts;
-use witgate_exchange::fault::Fault;
+use witgate_exchange::fault::{Dialect, Fault};
 use witgate_exchange::head::RequestHead;
 
 use super::{Filter, FilterKind, Preflight, Stage, Step, schema_of, vary};
@@ -42,7 +42,8 @@ struct Settings {
     /// Request headers that pages may set besides the simple ones; `*`: all that they ask for.
     #[serde(default)]
     headers: Vec<Text<Name>>,
-    /// Response headers that pages may read besides the simple ones.
+    /// Response headers that pages may read besides the simple ones. Those with the status of gRPC are added for callers
+    /// of gRPC-Web.
     #[serde(default)]
     expose: Vec<Text<Name>>,
     /// Whether pages may send cookies and client certificates. Not allowed with `*` in `origins`.
@@ -180,6 +181,9 @@ fn preflight(head: &RequestHead) -> Option<&HeaderValue> {
     head.headers.get(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
+/// What pages must be able to read of the response of gRPC-Web that has its status in the headers.
+const OF_GRPC_WEB: &str = "grpc-status, grpc-message, grpc-status-details-bin";
+
 impl Cors {
     fn allows_any(&self) -> bool {
         self.origins.contains(&Allowed::Any)
@@ -202,7 +206,8 @@ impl Cors {
     }
 
     /// Replaces the CORS headers of the upstream. Those of the response to a preflight were made here and stay.
-    fn tell(&self, head: &RequestHead, headers: &mut HeaderMap) {
+    fn tell(&self, facts: &Facts, headers: &mut HeaderMap) {
+        let head = &facts.head;
         if !self.allows_any() {
             vary(headers, "origin");
         }
@@ -216,6 +221,9 @@ impl Cors {
             self.allow(origin, headers);
             if let Some(expose) = &self.expose {
                 headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
+            }
+            if matches!(facts.dialect, Dialect::GrpcWeb(_)) {
+                headers.append(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(OF_GRPC_WEB));
             }
         }
     }
@@ -262,7 +270,7 @@ impl Filter for Cors {
         facts: &'a mut Facts,
         mut response: Response<Body>,
     ) -> MaybeReady<'a, Response<Body>> {
-        self.tell(&facts.head, response.headers_mut());
+        self.tell(facts, response.headers_mut());
         MaybeReady::over(response)
     }
 

@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::ALLOW;
+use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Response};
 use witgate_exchange::arrival::{Arrival, Ingress, Source};
 use witgate_exchange::body::Body;
 use witgate_exchange::contracts::Binding;
 use witgate_exchange::facts::Facts;
-use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::fault::{self, Dialect, Fault, FaultKind};
 use witgate_exchange::trace::REQUEST_ID;
 use witgate_telemetry::CoreTelemetry;
 use witgate_telemetry::request_guard::{self, RequestGuard};
@@ -158,7 +158,27 @@ impl Exchange {
         if let Ok(id) = HeaderValue::from_str(&self.facts.head.request_id) {
             field::set(response.headers_mut(), REQUEST_ID, id);
         }
+        self.refuse_in_dialect(&mut response);
         request_guard::finish(&mut self.facts, self.series.take(), &self.telemetry, &self.ingress, response)
+    }
+}
+
+impl Exchange {
+    /// Tells a caller of gRPC of a refusal by a plugin or a filter in its dialect. Faults are in it already, unless a stage
+    /// has replaced their response.
+    fn refuse_in_dialect(&mut self, response: &mut Response<Body>) {
+        let facts = &mut self.facts;
+        let status = response.status();
+        if !facts.local_response || !facts.dialect.is_of_grpc() || status.as_u16() < 400 {
+            return;
+        }
+        let is_told = facts.record.fault.is_some()
+            && facts.dialect == Dialect::Connect
+            && response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+        if !is_told {
+            fault::refuse(response, facts.dialect, &facts.head.method);
+            facts.record.refused = Some(status);
+        }
     }
 }
 

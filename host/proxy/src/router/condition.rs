@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderName, Method, header};
 use percent_encoding::percent_decode_str;
 use regex::bytes::Regex;
-use witgate_config::model::{FieldMatch, RouteMatch, ValueMatch};
+use witgate_config::model::{FieldMatch, GrpcMethod, NamePattern, RouteMatch, ValueMatch};
+use witgate_exchange::grpc::details::decode_binary;
 
 /// The parts of a request that the router compares.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,7 @@ pub(super) struct Conditions {
     pub(super) methods: Vec<String>,
     headers: Vec<(HeaderName, Value)>,
     query: Vec<(String, Value)>,
+    grpc: Option<GrpcMethod>,
     /// A canonical form: the same conditions in any order have the same key.
     pub(super) key: String,
 }
@@ -30,6 +32,7 @@ pub(super) struct Conditions {
 /// The condition that did not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unmet {
+    Method,
     Header(String),
     Query(String),
 }
@@ -40,6 +43,8 @@ pub(super) enum Value {
     Present,
     Absent,
     Exact(String),
+    /// A value of binary metadata of gRPC, which stands in base64 with or without padding; several may stand in one field.
+    Binary(Vec<u8>),
     Prefix(String),
     Regex(Regex),
 }
@@ -65,12 +70,16 @@ impl Conditions {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        Ok(Conditions { methods: matches.methods.clone(), headers, query, key: key(matches) })
+        let (methods, grpc) = (matches.methods.clone(), matches.grpc.clone());
+        Ok(Conditions { methods, headers, query, grpc, key: key(matches) })
     }
 
-    /// The number of header and query conditions.
+    /// The number of conditions on headers, on the query, and on service and method of gRPC.
     pub(super) fn count(&self) -> usize {
-        self.headers.len() + self.query.len()
+        let any = NamePattern::any();
+        let named = |pattern: &NamePattern| usize::from(*pattern != any);
+        let of_call = self.grpc.as_ref().map_or(0, |grpc| named(&grpc.service) + named(&grpc.method));
+        self.headers.len() + self.query.len() + of_call
     }
 
     /// Whether the method of a request is among those of the route.
@@ -87,6 +96,9 @@ impl Conditions {
 
     /// The first header or query condition that does not hold.
     pub(super) fn unmet(&self, question: &Question<'_>) -> Option<Unmet> {
+        if self.grpc.as_ref().is_some_and(|grpc| !grpc.matches(question.path)) {
+            return Some(Unmet::Method);
+        }
         let header = self.headers.iter().find(|(name, value)| {
             let values = question.headers.get_all(name).iter();
             !value.holds(values.map(|value| Cow::Borrowed(value.as_bytes())))
@@ -107,6 +119,10 @@ impl Value {
             Value::Present => values.next().is_some(),
             Value::Absent => values.next().is_none(),
             Value::Exact(text) => values.any(|value| *value == *text.as_bytes()),
+            Value::Binary(bytes) => values.any(|value| {
+                let mut parts = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+                parts.any(|part| decode_binary(part).as_ref() == Some(bytes))
+            }),
             Value::Prefix(text) => values.any(|value| value.starts_with(text.as_bytes())),
             Value::Regex(regex) => values.any(|value| regex.is_match(&value)),
         }
@@ -128,13 +144,20 @@ pub(super) fn compile_fields<N>(
             wrong.push((key, message, "header names are tokens such as `x-version`".into()));
             continue;
         };
-        match compile_value(&field.value) {
+        let value = match &field.value {
+            ValueMatch::Exact(text) if section == "headers" && field.name.ends_with("-bin") => {
+                let message = format!("`{text}` is not base64, in which binary metadata of gRPC is written");
+                let hint = "write the value as the command `base64` prints it";
+                decode_binary(text.as_bytes()).map(Value::Binary).ok_or((message, hint))
+            }
+            value => compile_value(value).map_err(|error| {
+                let message = format!("the regular expression of `{}` cannot be used: {error}", field.name);
+                (message, "look-around and back-references are not supported: matching takes linear time")
+            }),
+        };
+        match value {
             Ok(value) => compiled.push((name, value)),
-            Err(error) => wrong.push((
-                key,
-                format!("the regular expression of `{}` cannot be used: {error}", field.name),
-                "look-around and back-references are not supported: matching takes linear time".into(),
-            )),
+            Err((message, hint)) => wrong.push((key, message, hint.into())),
         }
     }
     compiled
@@ -160,7 +183,8 @@ pub(super) fn compile_value(value: &ValueMatch) -> Result<Value, String> {
 fn key(matches: &RouteMatch) -> String {
     let headers = matches.headers.iter().map(|field| format!("header {field:?}"));
     let query = matches.query.iter().map(|field| format!("query {field:?}"));
-    let mut all: Vec<String> = headers.chain(query).collect();
+    let grpc = matches.grpc.iter().map(|grpc| format!("grpc {grpc:?}"));
+    let mut all: Vec<String> = headers.chain(query).chain(grpc).collect();
     all.sort();
     all.join("\n")
 }

@@ -84,6 +84,8 @@ pub enum Verdict {
     Header(String),
     /// The condition on this query parameter does not hold.
     Query(String),
+    /// The condition on service and method of gRPC does not hold.
+    GrpcMethod,
 }
 
 /// The routes of one listener.
@@ -234,6 +236,7 @@ impl Leaf {
                 _ if !acceptable => Verdict::OtherMethod,
                 Some(Unmet::Header(name)) => Verdict::Header(name),
                 Some(Unmet::Query(name)) => Verdict::Query(name),
+                Some(Unmet::Method) => Verdict::GrpcMethod,
                 None => Verdict::LessSpecific,
             };
             considered.push(Considered { route: route.name.clone(), verdict });

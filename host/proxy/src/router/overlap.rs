@@ -38,7 +38,7 @@ fn needs_identity(conditions: &model::Conditions) -> bool {
 /// Whether every request that meets all of `known` also meets `wanted`.
 pub(super) fn implies(known: &[&model::Conditions], wanted: &model::Conditions) -> bool {
     let known_request = |holds: &dyn Fn(&RouteMatch) -> bool| known.iter().any(|one| holds(&one.request));
-    let RouteMatch { hosts, path, methods, headers, query } = &wanted.request;
+    let RouteMatch { hosts, path, methods, headers, query, grpc } = &wanted.request;
     let host = hosts.is_empty()
         || known_request(&|one| {
             let within = |host: &String| hosts.iter().any(|wanted| covers_host(wanted, host));
@@ -59,7 +59,8 @@ pub(super) fn implies(known: &[&model::Conditions], wanted: &model::Conditions) 
     let fields = |wanted: &[FieldMatch], of: fn(&model::Conditions) -> &[FieldMatch]| {
         wanted.iter().all(|field| known.iter().any(|one| implies_field(of(one), field)))
     };
-    host && (path.is_none() || known_request(&|one| covers_path(wanted, one)))
+    host && grpc.is_none()
+        && (path.is_none() || known_request(&|one| covers_path(wanted, one)))
         && method
         && client
         && subject

@@ -19,7 +19,7 @@ use super::condition::Conditions;
 use super::pattern::{Pattern, decode};
 use super::tree::Tree;
 use super::when::When;
-use crate::destination::{self, BuildInputs, CacheInService};
+use crate::destination::{self, BuildInputs, Around};
 use crate::filters::{Filter, Preflight, Stage};
 
 /// A route with its filters and plugins resolved.
@@ -82,8 +82,8 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    /// Compiles the route at this position of the configuration, which may forward to these upstreams and store
-    /// responses in this cache.
+    /// Compiles the route at this position of the configuration, which may forward to these upstreams.
+    /// `around`: what wraps its destination.
     ///
     /// # Errors
     /// Every mistake in its conditions and its action.
@@ -91,7 +91,7 @@ impl Rule {
         position: usize,
         config: &model::Route,
         upstreams: &Arc<Upstreams>,
-        cache: Option<CacheInService<'_>>,
+        around: Around<'_>,
     ) -> Result<Rule, Problems> {
         let mut problems = Problems::new();
         let mut report = |key: &str, message: String, hint: String| {
@@ -110,7 +110,8 @@ impl Rule {
                 pattern,
                 upstreams,
                 merge_slashes: config.merge_slashes,
-                cache: cache.zip(config.cache.as_ref()),
+                around,
+                cache: config.cache.as_ref(),
             });
             built.map_err(|(key, message, hint)| report(key, message, hint)).ok()
         });

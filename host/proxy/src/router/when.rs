@@ -220,6 +220,7 @@ impl Case {
         self.conditions.unmet(question).map(|unmet| match unmet {
             Unmet::Header(name) => format!("the condition on the header `{name}`"),
             Unmet::Query(name) => format!("the condition on the query parameter `{name}`"),
+            Unmet::Method => "the condition on service and method of gRPC".to_owned(),
         })
     }
 

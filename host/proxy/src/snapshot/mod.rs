@@ -15,6 +15,7 @@ use witgate_config::model::IdentitySource;
 use witgate_config::{Config, Problems};
 use witgate_exchange::contracts::counter::Counter;
 use witgate_exchange::contracts::{Binding, Quarantined};
+use witgate_exchange::destination::Wrapper;
 use witgate_exchange::names::Named;
 use witgate_telemetry::names_in_service::NamesInService;
 use witgate_upstream::Upstreams;
@@ -48,7 +49,12 @@ pub struct Snapshot {
     pub cache: Option<Arc<Cache>>,
     /// Bindings by name.
     pub plugins: BTreeMap<String, Arc<dyn Binding>>,
+    /// What wraps the destinations of routes, by the name of the route.
+    pub wrappers: Wrappers,
 }
+
+/// What wraps the destinations of routes, by the name of the route.
+pub type Wrappers = BTreeMap<String, Arc<dyn Wrapper>>;
 
 /// What a snapshot uses in addition to its configuration. The default has no plugins, counts in memory, and knows only
 /// fixed lists of endpoints.
@@ -59,6 +65,8 @@ pub struct Services {
     pub counter: Arc<dyn Counter>,
     /// What upstreams need in order to discover endpoints.
     pub discovery: Discovery,
+    /// What wraps the destinations of routes, by the name of the route.
+    pub wrappers: Wrappers,
 }
 
 impl Default for Services {
@@ -67,6 +75,7 @@ impl Default for Services {
             plugins: BTreeMap::new(),
             counter: Arc::new(MemoryCounter::default()),
             discovery: Discovery::default(),
+            wrappers: Wrappers::new(),
         }
     }
 }
@@ -85,7 +94,7 @@ impl Snapshot {
         services: Services,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Problems> {
-        let Services { plugins, counter, discovery } = services;
+        let Services { plugins, counter, discovery, wrappers } = services;
         let mut problems = Problems::new();
         let built = Upstreams::build(&config, &discovery, previous.map(|previous| &*previous.upstreams));
         let upstreams = built.unwrap_or_else(|(built, more)| {
@@ -95,7 +104,7 @@ impl Snapshot {
         let upstreams = Arc::new(upstreams);
         let cache = cache(&config, previous);
         let identity_headers = identity_headers(&config);
-        let routers = build_routers(&config, &upstreams, (cache.as_ref(), &identity_headers), &plugins)
+        let routers = build_routers(&config, &upstreams, (cache.as_ref(), &identity_headers), (&plugins, &wrappers))
             .unwrap_or_else(|more| {
                 problems.extend(more);
                 Named::default()
@@ -114,6 +123,7 @@ impl Snapshot {
             counter,
             cache,
             plugins,
+            wrappers,
         })
     }
 
@@ -124,7 +134,7 @@ impl Snapshot {
     /// A binding that a route names has no plugin.
     pub fn with_plugins(&self, plugins: BTreeMap<String, Arc<dyn Binding>>) -> Result<Snapshot, Problems> {
         let cache = (self.cache.as_ref(), &self.identity_headers[..]);
-        let routers = build_routers(&self.config, &self.upstreams, cache, &plugins)?;
+        let routers = build_routers(&self.config, &self.upstreams, cache, (&plugins, &self.wrappers))?;
         Ok(Snapshot {
             version: self.version + 1,
             config: self.config.clone(),
@@ -136,6 +146,7 @@ impl Snapshot {
             counter: self.counter.clone(),
             cache: self.cache.clone(),
             plugins,
+            wrappers: self.wrappers.clone(),
         })
     }
 
@@ -214,12 +225,12 @@ fn build_routers(
     config: &Config,
     upstreams: &Arc<Upstreams>,
     (cache, identity_headers): (Option<&Arc<Cache>>, &[(HeaderName, IdentitySource)]),
-    plugins: &BTreeMap<String, Arc<dyn Binding>>,
+    (plugins, wrappers): (&BTreeMap<String, Arc<dyn Binding>>, &Wrappers),
 ) -> Result<Named<String, Router>, Problems> {
     let mut problems = Problems::new();
     let identity_headers: Vec<HeaderName> = identity_headers.iter().map(|(name, _)| name.clone()).collect();
     let cache = cache.map(|cache| CacheInService { cache, identity_headers: &identity_headers });
-    let routers = routes::build(config, upstreams, cache, plugins, &mut problems);
+    let routers = routes::build(config, upstreams, cache, (plugins, wrappers), &mut problems);
     if problems.is_empty() { Ok(routers) } else { Err(problems) }
 }
 

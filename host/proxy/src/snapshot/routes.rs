@@ -8,7 +8,8 @@ use witgate_exchange::contracts::Binding;
 use witgate_exchange::names::Named;
 use witgate_upstream::Upstreams;
 
-use crate::destination::CacheInService;
+use super::Wrappers;
+use crate::destination::{Around, CacheInService};
 use crate::filters::{FILTERS, Filter, Stage};
 use crate::router::{Route, Router, Rule, When};
 
@@ -20,7 +21,7 @@ pub(super) fn build(
     config: &Config,
     upstreams: &Arc<Upstreams>,
     cache: Option<CacheInService<'_>>,
-    plugins: &BTreeMap<String, Arc<dyn Binding>>,
+    (plugins, wrappers): (&BTreeMap<String, Arc<dyn Binding>>, &Wrappers),
     problems: &mut Problems,
 ) -> Named<String, Router> {
     let conditions = conditions(config, problems);
@@ -32,7 +33,8 @@ pub(super) fn build(
         .filter(|(_, route)| !matches!(route.action, model::Action::Tcp(_)))
         .filter_map(|(position, route)| {
             let filters = build_filters(&route.filters, problems);
-            let rule = Rule::compile(position, route, upstreams, cache)
+            let around = Around { wrapper: wrappers.get(&route.name), cache };
+            let rule = Rule::compile(position, route, upstreams, around)
                 .map_err(|more| problems.extend(more))
                 .ok()?;
             Some((route, Arc::new(rule), filters))

@@ -90,7 +90,7 @@ pub(crate) async fn deliver_admitted(
     }
     let streams = !matches!(body, Body::Full(_)) && !body.is_end_stream();
     let admission = match upstream.admit(deadline, streams).await {
-        Ok(admission) => admission,
+        Ok(admission) => admission.for_deadline_of(order),
         Err(fault) => return Err(Failure::unsent(fault, body)),
     };
     match deliver(upstream, order, body, deadline, notes).await {
@@ -210,6 +210,12 @@ impl Upstream {
 }
 
 impl Admission {
+    /// A deadline that the caller has set passes at the best of upstreams, so it does not count.
+    fn for_deadline_of(mut self, order: &UpstreamRequest<'_>) -> Self {
+        self.deadline = self.deadline.filter(|_| !order.caller_sets_deadline());
+        self
+    }
+
     /// Called when the response head has come. The permit is held until the body has ended; a tunnel holds none.
     /// `uploaded` is when the last piece of a streaming request body was taken. The time before it may be due to
     /// the client.
@@ -242,7 +248,8 @@ impl Admission {
     /// Reports a fault to the breaker. Faults of the client and limits of the gateway count neither for nor
     /// against the upstream.
     pub(crate) fn failed(&self, fault: &Fault) {
-        if blames_endpoint(fault) || (fault.kind == FaultKind::RequestTimeout && !self.streams) {
+        let out_of_time = fault.kind == FaultKind::RequestTimeout && !self.streams && self.deadline.is_some();
+        if blames_endpoint(fault) || out_of_time {
             self.fail(Failing::of(fault, Extent::Reached));
         }
     }

@@ -93,7 +93,8 @@ impl Call {
             Stage::Answered => News::BrokeOff(failure),
         };
         if let Pass::Probe { rest } = self.pass.get() {
-            let spared = failure.extent == Extent::Reached && others().is_none();
+            let reached = matches!(failure.extent, Extent::Reached | Extent::GrpcStatus);
+            let spared = reached && others().is_none();
             let by_status = failure.extent == Extent::Status;
             let change = match (spared, stage) {
                 (false, _) => breaker.probe_failed(rest, Reason::Probe, by_status, settings),

@@ -34,6 +34,7 @@ use tokio::time::timeout_at;
 use witgate_config::model::UpstreamProtocol;
 use witgate_exchange::body::Body;
 use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::grpc::Code;
 use witgate_exchange::record::{Repeat, Why};
 use witgate_exchange::replay::Room;
 use witgate_exchange::turn;
@@ -50,8 +51,8 @@ use crate::send::upload::Progress;
 pub(crate) use latency::Latencies;
 use replay_body::ReplayBody;
 pub(crate) use replay_body::Supplied;
-use rules::Reason;
-pub(crate) use rules::{Rules, grpc_status};
+pub(crate) use rules::Rules;
+use rules::{Reason, pushback};
 use tries::Outcome;
 pub use tries::TriesStatus;
 pub(crate) use tries::{Copied, Counts, Tries};
@@ -279,7 +280,8 @@ impl<'a> Delivery<'a> {
         let rules = &self.order.rules;
         let reason = match outcome {
             Ok(answer) => {
-                self.told |= self.upstream.calls_failure(answer.status());
+                self.told |= self.upstream.calls_failure(answer.status())
+                    || (self.order.grpc && self.upstream.calls_grpc_failure(answer));
                 rules.after_answer(answer.status(), answer.headers(), self.repeatable)
             }
             Err(fault) => rules.after_fault(fault, self.repeatable),
@@ -325,7 +327,11 @@ impl<'a> Delivery<'a> {
         let retry = self.order.rules.upstream;
         let backoff = backoff::wait(&retry.backoff, self.made, fastrand::f64());
         let asked_for = match outcome {
-            Ok(answer) => backoff::asked_for(answer.headers(), SystemTime::now()).unwrap_or_default(),
+            Ok(answer) => {
+                let pushback = pushback(answer.headers()).flatten().filter(|_| self.order.grpc);
+                let asked_for = || backoff::asked_for(answer.headers(), SystemTime::now());
+                pushback.or_else(asked_for).unwrap_or_default()
+            }
             Err(_) => Duration::ZERO,
         };
         let wait = backoff.max(asked_for);
@@ -346,7 +352,7 @@ fn why(outcome: Came<'_>, reason: Reason) -> Why {
         Err(_) if reason == Reason::Unhealthy => Why::Unhealthy,
         Err(fault) => Why::Fault(fault.kind),
         Ok(answer) if reason == Reason::Grpc => {
-            Why::GrpcStatus(grpc_status(answer.headers()).unwrap_or_default())
+            Why::GrpcStatus(Code::among(answer.headers()).map_or(0, Code::number))
         }
         Ok(answer) => Why::Status(answer.status()),
     }

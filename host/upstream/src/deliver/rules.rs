@@ -1,13 +1,16 @@
 //! Decides whether a failure is a reason to send a request again, by the rules of the route or, where it has none,
 //! of the upstream.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderName, StatusCode};
 use witgate_config::model;
 use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::grpc::Code;
 
 use crate::response::failure::blames_endpoint;
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// The retry rules for one request.
 #[derive(Debug, Clone, Copy)]
@@ -106,8 +109,13 @@ impl<'a> Rules<'a> {
         self.choose(|route| route.non_idempotent, |upstream| upstream.non_idempotent)
     }
 
+    /// The methods of gRPC whose calls may be sent again although they may have been processed.
+    pub(crate) fn safe_methods(&self) -> &'a [model::GrpcMethod] {
+        self.choose(|route| route.safe_methods.as_deref(), |upstream| upstream.safe_methods.as_slice())
+    }
+
     /// The timeout of one attempt until the response head.
-    pub(crate) fn per_try_timeout(&self) -> Option<std::time::Duration> {
+    pub(crate) fn per_try_timeout(&self) -> Option<Duration> {
         self.choose(|route| route.per_try_timeout, |upstream| upstream.per_try_timeout)
     }
 
@@ -150,19 +158,29 @@ impl<'a> Rules<'a> {
         }
         let codes =
             self.choose(|route| route.grpc_statuses.as_deref(), |upstream| upstream.grpc_statuses.as_slice());
-        let chosen = !codes.is_empty() && grpc_status(headers).is_some_and(|code| codes.contains(&code));
+        let code = Code::among(headers).filter(|_| !codes.is_empty());
+        let chosen = code.is_some_and(|code| codes.contains(&code.number()))
+            && pushback(headers).is_none_or(|pushback| pushback.is_some());
         chosen.then_some(Reason::Grpc)
     }
 }
 
-/// The gRPC status of a response that consists of trailers only. Other responses do not have it in their head
-/// (gRPC over HTTP/2, "Responses").
-pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
-    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+/// How long the endpoint wants a call not to be sent again; `Some(None)`: it does not want it at all, which a negative number
+/// or nonsense says (gRPC retry design, "Pushback").
+pub(crate) fn pushback(headers: &HeaderMap) -> Option<Option<Duration>> {
+    let value = headers.get(PUSHBACK)?.to_str().ok();
+    let digits = value.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    Some(
+        digits
+            .and_then(|digits| digits.parse::<u32>().ok())
+            .map(|millis| Duration::from_millis(millis.into())),
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use witgate_exchange::grpc::GRPC_STATUS;
+
     use super::*;
 
     fn retry() -> model::Retry {
@@ -222,6 +240,12 @@ mod tests {
         assert_eq!(rules.after_answer(StatusCode::OK, &headers, true), None);
         headers.insert(GRPC_STATUS, http::HeaderValue::from_static("14"));
         assert_eq!(rules.after_answer(StatusCode::OK, &headers, true), Some(Reason::Grpc));
+        for (pushback, again) in [("20", true), ("0", true), ("-1", false), ("soon", false), ("", false)] {
+            headers.insert(PUSHBACK, http::HeaderValue::from_static(pushback));
+            let expected = again.then_some(Reason::Grpc);
+            assert_eq!(rules.after_answer(StatusCode::OK, &headers, true), expected, "{pushback:?}");
+        }
+        headers.remove(PUSHBACK);
         headers.insert(GRPC_STATUS, http::HeaderValue::from_static("5"));
         assert_eq!(rules.after_answer(StatusCode::OK, &headers, true), None);
     }

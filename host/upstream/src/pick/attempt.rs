@@ -10,10 +10,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::header::RETRY_AFTER;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use witgate_config::model::{OnUnhealthy, Statuses};
 use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::grpc::Code;
 use witgate_exchange::turn;
 
 use crate::breaker::Call;
@@ -43,10 +44,26 @@ pub(crate) struct Attempt {
     failed: Cell<bool>,
     /// The status of the response. `None` if there is no response yet.
     status: Cell<Option<StatusCode>>,
+    /// The gRPC status of the response, if it is one of gRPC.
+    grpc: Cell<Option<GrpcOutcome>>,
     /// The deadline of the request, if only the response of the endpoint is missing.
     due: Cell<Option<Instant>>,
     /// How often the endpoint had become unhealthy when it was picked.
     times_unhealthy: u32,
+}
+
+/// How a call of gRPC ended, as far as it is known.
+#[derive(Debug, Clone, Copy)]
+struct GrpcOutcome {
+    code: Option<Code>,
+    caller_sets_deadline: bool,
+}
+
+/// The gRPC status of a response, if its head tells: that of a response which consists of trailers only, or what clients
+/// make of another status than 200.
+pub(crate) fn grpc_code<B>(response: &Response<B>) -> Option<Code> {
+    let by_status = || (response.status() != StatusCode::OK).then(|| Code::of_answer(response.status()));
+    Code::among(response.headers()).or_else(by_status)
 }
 
 impl Upstream {
@@ -120,6 +137,7 @@ impl Upstream {
             repeats: Cell::new(false),
             failed: Cell::new(false),
             status: Cell::new(None),
+            grpc: Cell::new(None),
             due: Cell::new(None),
             times_unhealthy: endpoint.health.times_unhealthy(),
         })
@@ -306,11 +324,44 @@ impl Attempt {
     /// A response head came that counts for the endpoint, this long after sending began.
     pub(crate) fn answered(&self, status: StatusCode, within: Duration) {
         self.status.set(Some(status));
-        notify(self, Observation::Answered { within, status });
+        match self.failing_by_grpc() {
+            // The balancer must not take a quick refusal for a quick endpoint.
+            Some(failing) => self.failed(failing),
+            None => notify(self, Observation::Answered { within, status }),
+        }
     }
 
-    /// The whole response has come.
+    /// The request is a call of gRPC. The gRPC status of its response may be known with its head. `caller_sets_deadline`
+    /// is whether the deadline of the call is the caller's own.
+    pub(crate) fn is_call(&self, known: Option<Code>, caller_sets_deadline: bool) {
+        self.grpc.set(Some(GrpcOutcome { code: known, caller_sets_deadline }));
+    }
+
+    /// The trailers of the response came.
+    pub(crate) fn trailers(&self, trailers: &HeaderMap) {
+        if let Some(outcome) = self.grpc.get() {
+            self.grpc.set(Some(GrpcOutcome { code: Code::among(trailers).or(outcome.code), ..outcome }));
+        }
+    }
+
+    /// The failure that the gRPC status stands for, if it is one of those in the configuration. A deadline that the caller
+    /// has set passes at the best of endpoints.
+    fn failing_by_grpc(&self) -> Option<Failing> {
+        let GrpcOutcome { code, caller_sets_deadline } = self.grpc.get()?;
+        let code = code?;
+        let of_caller = caller_sets_deadline && code == Code::DEADLINE_EXCEEDED;
+        let counts = !of_caller && self.upstream.config.grpc_failures.contains(&code.number());
+        counts.then(|| Failing::by_grpc(code))
+    }
+
+    /// The whole response has come. One of gRPC that ended without a status is `UNKNOWN` to every client.
     pub(crate) fn completed(&self) {
+        if let Some(outcome @ GrpcOutcome { code: None, .. }) = self.grpc.get() {
+            self.grpc.set(Some(GrpcOutcome { code: Some(Code::UNKNOWN), ..outcome }));
+        }
+        if let Some(failing) = self.failing_by_grpc() {
+            return self.failed(failing);
+        }
         if let (Some(status), false) = (self.status.get(), self.failed.get()) {
             notify(self, Observation::Completed { status });
         }

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use witgate_exchange::fault::{Dialect, Fault, FaultKind};
+use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::grpc;
 
-static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+static GRPC_TIMEOUT: HeaderName = grpc::GRPC_TIMEOUT;
 
 /// The units of `grpc-timeout` in nanoseconds, the finest first ("TimeoutUnit" of gRPC over HTTP/2).
 const UNITS: [(u8, u64); 6] = [
@@ -30,12 +31,14 @@ const DIGITS: usize = 8;
 pub(crate) struct Allowance<'a> {
     pub(crate) deadline: Instant,
     pub(crate) grpc: bool,
+    /// Whether the caller has set the deadline, and not the gateway.
+    pub(crate) by_caller: bool,
     pub(crate) header: Option<&'a HeaderName>,
 }
 
 /// Whether the request to the upstream is gRPC. A stage may have made it so.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    Dialect::of(headers) == Dialect::Grpc
+    grpc::is_grpc(headers)
 }
 
 /// How long the client says it will wait.

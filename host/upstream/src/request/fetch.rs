@@ -58,6 +58,7 @@ async fn fetch(
         forwarding: None,
         trace,
         rules: Rules::new(&upstream.config.retry, None),
+        grpc: false,
         allowance: None,
         informational: None,
         body_memory: upstreams.body_memory(),

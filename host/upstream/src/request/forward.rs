@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::SET_COOKIE;
-use http::{HeaderMap, Response, Version};
+use http::{HeaderMap, Method, Response, Version};
 use witgate_config::model;
 use witgate_exchange::body::Body;
 use witgate_exchange::contracts::MaybeReady;
@@ -66,6 +66,14 @@ impl Forward {
             retry: settings.retry.clone(),
             mirror: settings.mirror.clone(),
         }
+    }
+
+    /// Whether the calls of a gRPC method, by its path, are safe to repeat: the route or its upstream names it in
+    /// `retry.safe_methods`.
+    pub fn is_safe(&self, facts: &Facts, path: &str) -> bool {
+        let upstream = facts.upstream.as_ref().and_then(|name| self.upstreams.get(name));
+        let rules = upstream.map(|upstream| Rules::new(&upstream.config.retry, Some(&self.retry)));
+        rules.is_some_and(|rules| rules.safe_methods().iter().any(|method| method.matches(path)))
     }
 
     async fn forward(&self, facts: &mut Facts, body: Body) -> Result<Response<Body>, Fault> {
@@ -161,6 +169,7 @@ pub(crate) fn of_client<'a>(
         forwarding: Some(ForwardingHeaders { request_id: &head.request_id, received }),
         trace: head.trace.as_ref(),
         rules: Rules::new(&upstream.config.retry, None),
+        grpc: is_call(head.upstream_method.as_ref().unwrap_or(&head.method), headers),
         allowance: None,
         informational: None,
         body_memory: upstreams.body_memory(),
@@ -174,13 +183,19 @@ fn connection_of(client: &head::Client) -> Client {
     Client { addresses, ..Client::default() }
 }
 
+/// Whether a request is a call of gRPC, which is always a POST.
+pub(crate) fn is_call(method: &Method, headers: &HeaderMap) -> bool {
+    *method == Method::POST && deadline::is_grpc(headers)
+}
+
 /// The deadline of the request, and how the endpoint is told of it. `None` if there is no deadline.
 fn allowance<'a>(upstream: &'a Upstream, facts: &Facts) -> Result<Option<Allowance<'a>>, Fault> {
     let headers = &facts.head.headers;
     let (grpc, header) = (deadline::is_grpc(headers), upstream.deadline_header.as_ref());
     let asked_for = deadline::asked_for(headers, grpc, header)?;
     let timeout = facts.timeout.into_iter().chain(asked_for).min();
-    Ok(timeout.map(|timeout| Allowance { deadline: facts.begun + timeout, grpc, header }))
+    let by_caller = asked_for.is_some() && timeout == asked_for;
+    Ok(timeout.map(|timeout| Allowance { deadline: facts.begun + timeout, grpc, by_caller, header }))
 }
 
 /// The attempts of a request. When it is dropped they are recorded, so that they are also known of a request whose

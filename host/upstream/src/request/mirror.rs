@@ -36,6 +36,7 @@ const ONCE: RouteRetry = RouteRetry {
     statuses: None,
     grpc_statuses: None,
     non_idempotent: None,
+    safe_methods: None,
     per_try_timeout: None,
 };
 

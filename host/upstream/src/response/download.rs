@@ -122,7 +122,12 @@ impl Download {
                     Ok(Body::from(data))
                 }
                 Ok(data) => Ok(Body::wrap(Resumed::new(Frame::data(data), self))),
-                Err(trailers) => Ok(Body::wrap(Resumed::new(trailers, self))),
+                Err(trailers) => {
+                    if let (Some(fields), Some(exchange)) = (trailers.trailers_ref(), &self.exchange) {
+                        exchange.attempt.trailers(fields);
+                    }
+                    Ok(Body::wrap(Resumed::new(trailers, self)))
+                }
             },
         }
     }
@@ -213,6 +218,9 @@ impl HttpBody for Download {
         match this.poll_source(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.clock.last = None;
+                if let (Some(trailers), Some(exchange)) = (frame.trailers_ref(), &this.exchange) {
+                    exchange.attempt.trailers(trailers);
+                }
                 if this.is_over() {
                     this.finish(turn::now());
                 }

@@ -103,6 +103,8 @@ fn exchange(snapshot: &Arc<Snapshot>, method: Method, headers: &[(&str, &str)]) 
         preserve_host: false,
         retry: Default::default(),
         mirror: None,
+        bridge: Default::default(),
+        transcode: None,
     };
     Forwarding { facts, snapshot: snapshot.clone(), settings }
 }

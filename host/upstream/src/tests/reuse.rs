@@ -182,6 +182,7 @@ fn what_was_not_begun_comes_back_with_its_body() {
             forwarding: None,
             trace: None,
             rules: Rules::new(&upstream.config.retry, None),
+            grpc: false,
             allowance: None,
             informational: None,
             body_memory: snapshot.upstreams.body_memory(),

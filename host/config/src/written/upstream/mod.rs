@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::proxy_protocol::ProxyVersion;
-use super::retry::Retry;
+use super::retry::{GrpcStatus, Retry, codes};
 use super::tls::{UpstreamTls, UpstreamTlsTable};
 use super::{Scope, Section};
 use crate::model;
@@ -127,6 +127,10 @@ pub(crate) struct Upstream {
     health: Option<Health>,
     /// When endpoints that fail requests are ejected.
     ejection: Ejection,
+    /// The gRPC statuses that are failures of the endpoint, for `breaker` and `ejection` and its `success_rate`. The
+    /// default is `["unavailable"]`; `unknown`, `deadline-exceeded`, `internal` and `data-loss` may stand for failures too.
+    /// A deadline that the caller has set never counts, and no gRPC status takes the last endpoint out of service.
+    grpc_failures: Vec<GrpcStatus>,
 }
 
 /// The protocol spoken to endpoints.
@@ -188,6 +192,7 @@ impl Default for Upstream {
             fallback: None,
             health: None,
             ejection: Ejection::default(),
+            grpc_failures: vec![GrpcStatus::Unavailable],
         }
     }
 }
@@ -260,6 +265,7 @@ impl Section for Upstream {
             fallback: self.fallback.map(|fallback| fallback.meant(&child(at, "fallback"), scope)),
             health: self.health.and_then(|health| health.meant(&child(at, "health"), scope)),
             ejection: self.ejection.meant(&child(at, "ejection"), scope),
+            grpc_failures: codes(&self.grpc_failures),
         })
     }
 }

@@ -71,6 +71,8 @@ fn gateway(origin: SocketAddr) -> (DataPlane, SocketAddr, Arc<Snapshot>, Arc<Tel
             preserve_host: false,
             retry: Default::default(),
             mirror: None,
+            bridge: Default::default(),
+            transcode: None,
         });
     }));
     let telemetry = Telemetry::new();

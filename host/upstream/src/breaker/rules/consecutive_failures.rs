@@ -3,7 +3,7 @@
 //!
 //! There are two counters. The first counts failures of every kind since the last complete response; it decides if
 //! another endpoint is in service. For the last endpoint, a second counter must reach the threshold as well: it
-//! counts only failures to connect, and the statuses that the configuration names. Otherwise a single URL whose
+//! counts only failures to connect, and the statuses that the configuration names, but none of gRPC. Otherwise a single URL whose
 //! connection is closed, or that never gets a response, would open the breaker for all requests. Any other failure
 //! shows that connections succeed, and resets the second counter.
 
@@ -25,7 +25,7 @@ pub(crate) struct ConsecutiveFailures {
 impl ConsecutiveFailures {
     /// Counts one more failure for the last endpoint. Returns whether the threshold is reached.
     fn is_enough_for_last(&self, failure: Failure, settings: &model::Breaker) -> bool {
-        if failure.extent == Extent::Reached {
+        if matches!(failure.extent, Extent::Reached | Extent::GrpcStatus) {
             reset(&self.of_last);
             return false;
         }

@@ -5,11 +5,16 @@ use witgate_config::model;
 
 use super::super::window::{Tally, Window};
 use super::{Enough, News, Reason, Rule};
+use crate::observe::{Extent, Failure};
 use crate::time::Clock;
 
 /// The calls in the window, and how many of them failed.
 #[derive(Debug, Default)]
-pub(crate) struct FailureRatio(Window);
+pub(crate) struct FailureRatio {
+    all: Window,
+    /// The same calls, with those that failed by a gRPC status as good ones: these count for the last endpoint.
+    of_last: Window,
+}
 
 impl Rule for FailureRatio {
     fn see(&self, news: News, clock: &Clock, settings: &model::Breaker) -> Option<Enough> {
@@ -23,16 +28,26 @@ impl Rule for FailureRatio {
             News::BrokeOff(_) => Tally::TURNED_BAD,
             News::Completed | News::Abandoned(_) => return None,
         };
-        let tally = self.0.count(clock.now(), settings.window, more);
-        let share = tally.share(settings.min_requests)?;
-        (share >= settings.failure_ratio).then_some(Enough {
+        let by_grpc = |failure: Failure| failure.extent == Extent::GrpcStatus;
+        let more_of_last = match news {
+            News::Failed(failure) if by_grpc(failure) => Some(Tally::GOOD),
+            News::BrokeOff(failure) if by_grpc(failure) => None,
+            _ => Some(more),
+        };
+        let tally = self.all.count(clock.now(), settings.window, more);
+        let of_last = more_of_last.map(|more| self.of_last.count(clock.now(), settings.window, more));
+        let reaches = |tally: Tally| {
+            tally.share(settings.min_requests).is_some_and(|share| share >= settings.failure_ratio)
+        };
+        reaches(tally).then_some(Enough {
             reason: Reason::Failed(tally),
-            of_last: true,
+            of_last: of_last.is_some_and(reaches),
             needs_answer: true,
         })
     }
 
     fn forget(&self, _: &model::Breaker) {
-        self.0.clear();
+        self.all.clear();
+        self.of_last.clear();
     }
 }

@@ -35,6 +35,7 @@ use super::events::EventKind;
 use crate::Upstream;
 use crate::endpoint::Endpoint;
 use crate::observe::Failing;
+use crate::pick::attempt::grpc_code;
 use success_rate::{Done, outliers};
 
 /// The time of the next comparison of success rates. Its lock is also the one under which endpoints are ejected,
@@ -347,6 +348,11 @@ impl Upstream {
     pub(crate) fn calls_failure(&self, status: StatusCode) -> bool {
         let status = status.as_u16();
         self.config.breaker.statuses.contains(status) || self.config.ejection.statuses.contains(status)
+    }
+
+    /// Whether the gRPC status in the head of a response counts as a failure of the endpoint.
+    pub(crate) fn calls_grpc_failure<B>(&self, response: &http::Response<B>) -> bool {
+        grpc_code(response).is_some_and(|code| self.config.grpc_failures.contains(&code.number()))
     }
 
     /// Does what is due: puts endpoints back in service whose time is over, and compares success rates.

@@ -289,6 +289,7 @@ fn written(
         forwarding,
         trace,
         rules: Rules::new(&retry, None),
+        grpc: false,
         allowance: None,
         informational: None,
         body_memory: &BodyMemory::new(0, None),
