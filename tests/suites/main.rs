@@ -16,6 +16,7 @@ mod hot_swap;
 mod leaving;
 mod loading;
 mod loads;
+mod messages;
 mod misbehaving;
 mod names;
 mod observability;

@@ -2,6 +2,7 @@
 //! checked to exist.
 
 mod breaker;
+mod broker;
 mod concurrency;
 mod data;
 mod discover;
@@ -22,6 +23,7 @@ use ipnet::IpNet;
 
 use crate::settings::Settings;
 pub use breaker::{Breaker, Statuses};
+pub use broker::{Broker, Composed, Consumer, DeadLetter, Ordering, Piece, Publish};
 pub use concurrency::Concurrency;
 pub use data::Data;
 pub use discover::{Discover, DiscoverySource, DnsLookup, DnsSource, SrvSource};
@@ -59,6 +61,10 @@ pub struct Config {
     pub state: BTreeMap<String, State>,
     /// Read-only files for plugins.
     pub data: BTreeMap<String, Data>,
+    /// Where messages are published to and consumed from.
+    pub brokers: BTreeMap<String, Broker>,
+    /// The consumers.
+    pub consumers: BTreeMap<String, Consumer>,
 }
 
 /// `[gateway]`
@@ -403,6 +409,8 @@ pub enum Action {
         /// query (nothing if there is none), `{host}` for its host without port.
         location: String,
     },
+    /// Publishes a message.
+    Publish(Publish),
     /// Responds by itself.
     Respond {
         /// 200 to 599.

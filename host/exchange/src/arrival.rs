@@ -17,6 +17,7 @@ use witgate_config::model::Limits;
 use crate::authority::{self, Authority};
 use crate::fault::{Fault, FaultKind};
 use crate::head::{ClientCertificate, Scheme};
+use crate::identity::Identity;
 use crate::informational::Informational;
 
 /// What brings requests.
@@ -64,6 +65,8 @@ pub struct Ingress {
     pub certificate: Option<Arc<ClientCertificate>>,
     /// The limits of the listener.
     pub limits: Limits,
+    /// The identity of every request, where nobody has to recognise the caller.
+    pub identity: Option<Arc<Identity>>,
     /// The last `Host` or `:authority` and the authority that it was normalised to. It is kept because most
     /// clients repeat the field with every request.
     last_authority: RefCell<Option<(Box<[u8]>, Authority)>>,
@@ -81,6 +84,7 @@ impl Ingress {
             scheme: Scheme::Http,
             certificate: None,
             limits,
+            identity: None,
             last_authority: RefCell::new(None),
             cut: Cell::new(false),
         }

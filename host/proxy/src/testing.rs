@@ -30,6 +30,8 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
         upstreams,
         counter: Arc::new(MemoryCounter::default()),
         plugins: BTreeMap::new(),
+        brokers: BTreeMap::new(),
+        consumers: BTreeMap::new(),
     }
 }
 

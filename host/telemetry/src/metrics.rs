@@ -225,6 +225,15 @@ impl AllSeries {
     }
 }
 
+/// A counter for each kind of fault.
+pub(super) struct FaultCounters(pub(super) [Counter; FaultKind::ALL.len()]);
+
+impl Default for FaultCounters {
+    fn default() -> Self {
+        FaultCounters(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
 /// All metrics.
 #[derive(Default)]
 pub struct Metrics {
@@ -235,7 +244,7 @@ pub struct Metrics {
     pub(super) rate_limits: Table<Arc<[Counter; 2]>>,
     /// Delays and refusals that the filter `fault` injected, by route.
     pub(super) injected: Table<Arc<[Counter; 2]>>,
-    pub(super) faults: [Counter; FaultKind::ALL.len()],
+    pub(super) faults: FaultCounters,
     pub(super) reloads: [Counter; 2],
     growing: Mutex<()>,
     registry: Mutex<Registry>,
@@ -293,7 +302,7 @@ impl Metrics {
     }
 
     pub(super) fn fault(&self, kind: FaultKind) {
-        self.faults[kind as usize].increment();
+        self.faults.0[kind as usize].increment();
     }
 
     /// The series of a route, listener and upstream; [`NONE`] stands for no route or upstream.

@@ -9,6 +9,7 @@ use super::condition::{Condition, header_conditions, named_conditions};
 use super::filter::{self, Filter};
 use super::mirror::Mirror;
 use super::one_or_many::{OneOrMany, either};
+use super::publish::Publish;
 use super::retry::RouteRetry;
 use super::route_action::{self, Redirect, Respond, StripPrefix};
 use super::{Scope, Section};
@@ -17,7 +18,7 @@ use crate::pointer::child;
 use crate::scalar::{DurationOrOff, HostPattern, Method, PathPattern, PathPrefix, PathTemplate, Size, Text};
 
 /// What is done with which requests. All conditions that are set must hold; of several routes that match, the most
-/// specific one is taken. One of `upstream`, `upstreams`, `redirect` and `respond` says what is done.
+/// specific one is taken. One of `upstream`, `upstreams`, `redirect`, `respond` and `publish` says what is done.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Route {
@@ -62,6 +63,8 @@ pub(crate) struct Route {
     redirect: Option<Redirect>,
     /// Responds with a fixed response.
     respond: Option<Respond>,
+    /// Publishes the request as a message of a broker.
+    publish: Option<Publish>,
     /// Bindings (or plugins, with default settings) of this route, in addition to those of listener and gateway.
     plugins: Vec<String>,
     /// Filters of this route, in addition to those of listener and gateway.
@@ -109,6 +112,7 @@ impl Section for Route {
                 mirror: self.mirror.take(),
                 redirect: self.redirect.take(),
                 respond: self.respond.take(),
+                publish: self.publish.take(),
                 path: self.path.as_ref().map(|path| &path.value),
                 prefix: self.prefix.as_ref().map(|prefix| &prefix.value),
             },

@@ -1,4 +1,4 @@
-//! What a route does: forward, redirect, or respond.
+//! What a route does: forward, redirect, respond, or publish.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Scope;
 use super::mirror::Mirror;
 use super::one_or_many::OneOrMany;
+use super::publish::Publish;
 use super::retry::RouteRetry;
 use crate::model::{self, PathMatch};
 use crate::pointer::child;
@@ -78,6 +79,7 @@ pub(crate) struct Keys<'r> {
     pub(crate) mirror: Option<Mirror>,
     pub(crate) redirect: Option<Redirect>,
     pub(crate) respond: Option<Respond>,
+    pub(crate) publish: Option<Publish>,
     pub(crate) path: Option<&'r PathPattern>,
     pub(crate) prefix: Option<&'r PathPrefix>,
 }
@@ -91,7 +93,7 @@ impl Keys<'_> {
 
 /// The action of a route; `None` if no key says what it does.
 pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model::Action> {
-    scope.exclude(at, &["upstream", "upstreams", "redirect", "respond"]);
+    scope.exclude(at, &["upstream", "upstreams", "redirect", "respond", "publish"]);
     let forwards = keys.upstream.is_some() || keys.upstreams.is_some();
     for key in ["rewrite", "strip_prefix", "preserve_host", "retry", "mirror"] {
         let at = child(at, key);
@@ -117,7 +119,10 @@ pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model
         let model::Answer { status, headers, body } = respond.answer(&child(at, "respond"), scope);
         return Some(model::Action::Respond { status, headers, body });
     }
-    let hint = "set one of `upstream`, `upstreams`, `redirect` and `respond`";
+    if let Some(publish) = keys.publish.take() {
+        return Some(model::Action::Publish(publish.meant(&keys.parameters(), &child(at, "publish"), scope)));
+    }
+    let hint = "set one of `upstream`, `upstreams`, `redirect`, `respond` and `publish`";
     scope.report(at, "this route does not say what is done with a request", Some(hint.to_owned()));
     None
 }
@@ -180,7 +185,8 @@ fn rewrite(keys: &mut Keys, at: &str, scope: &mut Scope) -> model::Rewrite {
     }
 }
 
-fn check_parameters(names: &[String], known: &[&str], at: &str, scope: &mut Scope) {
+/// Checks that the path of the route has these parameters.
+pub(crate) fn check_parameters(names: &[String], known: &[&str], at: &str, scope: &mut Scope) {
     for name in names.iter().filter(|name| !known.contains(&name.as_str())) {
         let hint = match nearest(name, known.iter().copied()) {
             Some(meant) => format!("did you mean `{{{meant}}}`?"),

@@ -29,7 +29,7 @@ pub(super) async fn answer<B>(context: &Context, entrance: Entrance, request: &R
     }
     let (method, path) = (request.method(), request.uri().path());
     match path {
-        "/healthz" | "/readyz" | "/metrics" | "/status" | "/upstreams" => {
+        "/healthz" | "/readyz" | "/metrics" | "/status" | "/upstreams" | "/brokers" => {
             if method == Method::GET || method == Method::HEAD {
                 read(context, path, request.headers())
             } else {
@@ -59,6 +59,7 @@ fn read(context: &Context, path: &str, headers: &HeaderMap) -> Answer {
             answer.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
             answer
         }
+        "/brokers" => json(StatusCode::OK, &context.handle.messages()),
         "/upstreams" => json(StatusCode::OK, &context.handle.upstreams()),
         _ => json(StatusCode::OK, &context.handle.status()),
     }

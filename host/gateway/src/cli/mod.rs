@@ -1,5 +1,6 @@
 //! The command line: one file for each command, with the same parts (what it does, its `Arguments`, `run`).
 
+mod brokers;
 mod compile_component;
 mod config;
 mod drain;
@@ -41,6 +42,7 @@ enum Command {
     Routes(routes::Arguments),
     Route(route::Arguments),
     Upstreams(upstreams::Arguments),
+    Brokers(brokers::Arguments),
     Status(status::Arguments),
     Reload(reload::Arguments),
     Drain(drain::Arguments),
@@ -60,6 +62,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Routes(arguments) => routes::run(&arguments),
         Command::Route(arguments) => route::run(&arguments),
         Command::Upstreams(arguments) => upstreams::run(&arguments),
+        Command::Brokers(arguments) => brokers::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Drain(arguments) => drain::run(&arguments),

@@ -76,5 +76,6 @@ pub(super) fn destination(action: &Action) -> String {
         },
         Action::Redirect { status, location } => format!("{status} {location}"),
         Action::Respond { status, .. } => status.to_string(),
+        Action::Publish(publish) => format!("broker {}", publish.broker),
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! All files have one shape: what the destination is, its `ROW`, the destination, tests.
 
+pub(crate) mod publish;
 mod redirect;
 mod respond;
 pub(crate) mod split;
@@ -12,10 +13,12 @@ pub(crate) mod split;
 pub(crate) mod tests;
 mod upstream;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::StatusCode;
 use witgate_config::model::Action;
+use witgate_exchange::contracts::broker::Broker;
 use witgate_exchange::destination::Destination;
 use witgate_upstream::Upstreams;
 
@@ -39,9 +42,14 @@ pub(crate) struct BuildInputs<'a> {
     pub(crate) pattern: &'a Pattern,
     /// The upstreams of the snapshot that is being built.
     pub(crate) upstreams: &'a Arc<Upstreams>,
+    /// The brokers of the snapshot that is being built, by name.
+    pub(crate) brokers: &'a Brokers,
     /// Whether its route merges runs of slashes.
     pub(crate) merge_slashes: bool,
 }
+
+/// The brokers of a snapshot, by name.
+pub(crate) type Brokers = BTreeMap<String, Arc<dyn Broker>>;
 
 /// A mistake in the action of a route: the key under the route, a message and a hint.
 pub(crate) type Mistake = (&'static str, String, String);
@@ -50,7 +58,7 @@ pub(crate) type Mistake = (&'static str, String, String);
 pub(crate) type Built = Result<Arc<dyn Destination>, Mistake>;
 
 /// Every kind of destination.
-pub const DESTINATIONS: &[DestinationKind] = &[upstream::ROW, redirect::ROW, respond::ROW];
+pub const DESTINATIONS: &[DestinationKind] = &[upstream::ROW, redirect::ROW, respond::ROW, publish::ROW];
 
 /// Makes the destination of a route.
 ///

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::ALLOW;
 use http::{HeaderValue, Response};
-use witgate_exchange::arrival::{Arrival, Ingress};
+use witgate_exchange::arrival::{Arrival, Ingress, Source};
 use witgate_exchange::body::Body;
 use witgate_exchange::contracts::Binding;
 use witgate_exchange::facts::Facts;
@@ -89,6 +89,7 @@ impl Exchange {
         let Arrival { ingress, deadline, completion, informational } = arrival;
         facts.limit_time(deadline.map(|deadline| deadline.saturating_duration_since(facts.begun)));
         facts.completion = completion;
+        facts.retried_by_sender = ingress.source == Source::Message;
         facts.informational = informational;
         Exchange {
             facts,

@@ -44,6 +44,7 @@ use witgate_exchange::head::RequestHead;
 use crate::filters::{Filter, Filters, Preflight, Stage};
 use condition::{Question, Unmet, acceptable_methods};
 use host_trees::HostTrees;
+pub(crate) use condition::FieldConditions;
 pub(crate) use overlap::Binds;
 pub(crate) use pattern::{Pattern, decode};
 pub(crate) use route::Rule;

@@ -19,7 +19,7 @@ use super::condition::Conditions;
 use super::pattern::{Pattern, decode};
 use super::tree::Tree;
 use super::when::When;
-use crate::destination::{self, BuildInputs};
+use crate::destination::{self, Brokers, BuildInputs};
 use crate::filters::{Filter, Preflight, Stage};
 
 /// A route with its filters and plugins resolved.
@@ -88,6 +88,7 @@ impl Rule {
         position: usize,
         config: &model::Route,
         upstreams: &Arc<Upstreams>,
+        brokers: &Brokers,
     ) -> Result<Rule, Problems> {
         let mut problems = Problems::new();
         let mut report = |key: &str, message: String, hint: String| {
@@ -105,6 +106,7 @@ impl Rule {
                 action: &config.action,
                 pattern,
                 upstreams,
+                brokers,
                 merge_slashes: config.merge_slashes,
             });
             built.map_err(|(key, message, hint)| report(key, message, hint)).ok()

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use witgate_config::model::IdentitySource;
 use witgate_config::{Config, Problems};
+use witgate_exchange::contracts::broker::Broker;
 use witgate_exchange::contracts::counter::Counter;
 use witgate_exchange::contracts::{Binding, Quarantined};
 use witgate_exchange::names::Named;
@@ -19,6 +20,7 @@ use witgate_telemetry::names_in_service::NamesInService;
 use witgate_upstream::Upstreams;
 use witgate_upstream::discovery::Discovery;
 
+use crate::consume::{self, Consumers};
 use crate::router::Router;
 use crate::state::memory::MemoryCounter;
 
@@ -38,6 +40,10 @@ pub struct Snapshot {
     pub counter: Arc<dyn Counter>,
     /// Bindings by name.
     pub plugins: BTreeMap<String, Arc<dyn Binding>>,
+    /// Brokers by name.
+    pub brokers: BTreeMap<String, Arc<dyn Broker>>,
+    /// Consumers by name. Those whose settings are unchanged are carried over from the previous snapshot.
+    pub consumers: Consumers,
 }
 
 /// What a snapshot uses in addition to its configuration. The default has no plugins, counts in memory, and knows only
@@ -49,6 +55,8 @@ pub struct Services {
     pub counter: Arc<dyn Counter>,
     /// What upstreams need in order to discover endpoints.
     pub discovery: Discovery,
+    /// Brokers by name.
+    pub brokers: BTreeMap<String, Arc<dyn Broker>>,
 }
 
 impl Default for Services {
@@ -57,6 +65,7 @@ impl Default for Services {
             plugins: BTreeMap::new(),
             counter: Arc::new(MemoryCounter::default()),
             discovery: Discovery::default(),
+            brokers: BTreeMap::new(),
         }
     }
 }
@@ -75,7 +84,7 @@ impl Snapshot {
         services: Services,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Problems> {
-        let Services { plugins, counter, discovery } = services;
+        let Services { plugins, counter, discovery, brokers } = services;
         let mut problems = Problems::new();
         let built = Upstreams::build(&config, &discovery, previous.map(|previous| &*previous.upstreams));
         let upstreams = built.unwrap_or_else(|(built, more)| {
@@ -83,7 +92,13 @@ impl Snapshot {
             built
         });
         let upstreams = Arc::new(upstreams);
-        let routers = routes::build(&config, &upstreams, &plugins, &mut problems);
+        let routers = routes::build(&config, &upstreams, &brokers, &plugins, &mut problems);
+        let consumers = consume::build(
+            &config,
+            &brokers,
+            previous.map(|previous| &previous.consumers),
+            &mut problems,
+        );
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -95,6 +110,8 @@ impl Snapshot {
             upstreams,
             counter,
             plugins,
+            brokers,
+            consumers,
         })
     }
 
@@ -105,7 +122,7 @@ impl Snapshot {
     /// A binding that a route names has no plugin.
     pub fn with_plugins(&self, plugins: BTreeMap<String, Arc<dyn Binding>>) -> Result<Snapshot, Problems> {
         let mut problems = Problems::new();
-        let routers = routes::build(&self.config, &self.upstreams, &plugins, &mut problems);
+        let routers = routes::build(&self.config, &self.upstreams, &self.brokers, &plugins, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -117,6 +134,8 @@ impl Snapshot {
             upstreams: self.upstreams.clone(),
             counter: self.counter.clone(),
             plugins,
+            brokers: self.brokers.clone(),
+            consumers: self.consumers.clone(),
         })
     }
 

@@ -8,6 +8,7 @@ use witgate_exchange::contracts::Binding;
 use witgate_exchange::names::Named;
 use witgate_upstream::Upstreams;
 
+use crate::destination::Brokers;
 use crate::filters::{FILTERS, Filter, Stage};
 use crate::router::{Route, Router, Rule, When};
 
@@ -18,6 +19,7 @@ type StagedFilter = (Stage, usize, Arc<dyn Filter>);
 pub(super) fn build(
     config: &Config,
     upstreams: &Arc<Upstreams>,
+    brokers: &Brokers,
     plugins: &BTreeMap<String, Arc<dyn Binding>>,
     problems: &mut Problems,
 ) -> Named<String, Router> {
@@ -30,7 +32,7 @@ pub(super) fn build(
         .filter_map(|(position, route)| {
             let filters = build_filters(&route.filters, problems);
             let rule =
-                Rule::compile(position, route, upstreams).map_err(|more| problems.extend(more)).ok()?;
+                Rule::compile(position, route, upstreams, brokers).map_err(|more| problems.extend(more)).ok()?;
             Some((route, Arc::new(rule), filters))
         })
         .collect();
