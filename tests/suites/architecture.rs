@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use witgate_tests::repository;
 
 /// The crates of the host, and which of them each may import.
-const CRATES: [(&str, &str, &[&str]); 10] = [
+const CRATES: [(&str, &str, &[&str]); 11] = [
     ("config", "witgate_config", &[]),
     ("exchange", "witgate_exchange", &["config"]),
     ("wire", "witgate_wire", &["config", "exchange"]),
@@ -15,10 +15,11 @@ const CRATES: [(&str, &str, &[&str]); 10] = [
     ("wasm", "witgate_wasm", &["config", "exchange"]),
     ("state", "witgate_state", &["config", "exchange"]),
     ("discovery", "witgate_discovery", &["config", "exchange"]),
+    ("brokers", "witgate_brokers", &["config", "exchange"]),
     (
         "gateway",
         "witgate",
-        &["config", "exchange", "telemetry", "upstream", "proxy", "wasm", "state", "discovery"],
+        &["config", "exchange", "telemetry", "upstream", "proxy", "wasm", "state", "discovery", "brokers"],
     ),
 ];
 
@@ -26,16 +27,17 @@ const CRATES: [(&str, &str, &[&str]); 10] = [
 /// the proxy from the last to the first but for what it only holds: a connection knows its listener, a route its filters.
 /// Those of an upstream are steps of one attempt, which hold what the steps before them have made, so they know each other
 /// in both directions.
-const FOLDERS: [(&str, &str, &[&str]); 24] = [
+const FOLDERS: [(&str, &str, &[&str]); 25] = [
     ("proxy", "state", &[]),
     ("proxy", "destination", &["router"]),
     ("proxy", "filters", &[]),
     ("proxy", "router", &["destination", "filters"]),
-    ("proxy", "snapshot", &["filters", "router", "state"]),
+    ("proxy", "snapshot", &["consume", "destination", "filters", "router", "state"]),
+    ("proxy", "consume", &["destination", "gateway", "listener", "router", "serve"]),
     ("proxy", "gateway", &["snapshot"]),
     ("proxy", "pipeline", &["filters", "gateway", "protocol", "router", "snapshot"]),
     ("proxy", "protocol", &["gateway", "listener", "pipeline", "router", "serve", "snapshot"]),
-    ("proxy", "listener", &["gateway", "protocol", "snapshot"]),
+    ("proxy", "listener", &["consume", "gateway", "protocol", "snapshot"]),
     ("upstream", "balancer", &[]),
     ("upstream", "breaker", &["observe"]),
     ("upstream", "endpoint", &["balancer", "breaker", "connection", "deliver", "health", "observe", "pick"]),
@@ -54,7 +56,7 @@ const FOLDERS: [(&str, &str, &[&str]); 24] = [
 ];
 
 /// Libraries that only some crates may use, and these crates.
-const RESERVED: [(&str, &[&str]); 7] = [
+const RESERVED: [(&str, &[&str]); 9] = [
     ("wasmtime", &["host/wasm"]),
     (
         "tokio",
@@ -67,6 +69,7 @@ const RESERVED: [(&str, &[&str]); 7] = [
             "host/wasm",
             "host/state",
             "host/discovery",
+            "host/brokers",
             "host/gateway",
         ],
     ),
@@ -75,6 +78,8 @@ const RESERVED: [(&str, &[&str]); 7] = [
     ("redis", &["host/state"]),
     ("redb", &["host/state"]),
     ("hickory_resolver", &["host/discovery"]),
+    ("lapin", &["host/brokers"]),
+    ("async_nats", &["host/brokers"]),
 ];
 
 /// Adds the source files of a folder and of those in it, except for what a build has left there.

@@ -195,6 +195,15 @@ impl Link {
     }
 }
 
+/// Fetches nothing, because the settings of the broker are only checked.
+pub struct Nothing;
+
+impl Consuming for Nothing {
+    fn problem(&self) -> Option<String> {
+        None
+    }
+}
+
 /// A consumer that fetches until this is dropped.
 struct Fetching(Arc<Feed>);
 

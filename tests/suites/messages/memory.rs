@@ -143,7 +143,7 @@ async fn a_full_queue_and_a_large_message_are_refused_and_targets_are_checked() 
 async fn first_party_plugins_run_on_messages_as_on_requests() {
     let origin = judge().await;
     let scratch = Scratch::new();
-    scratch.install(&plugin("rate_limit"), "rate_limit");
+    scratch.install(&plugin("rate-limit"), "rate_limit");
     let mut toml = there_and_back(MEMORY, TO_JOBS, origin.address(), TO_DEAD);
     toml = toml.replace("path = \"/hook\"\nupstream", "path = \"/hook\"\nplugins = [\"rate\"]\nupstream");
     toml.push_str("[plugins.rate_limit]\n[bindings.rate]\nplugin = \"rate_limit\"\nsettings = { policies = [{ name = \"all\", by = [], limit = 3, window = \"1s\" }] }\n");

@@ -1,47 +1,27 @@
 //! A real RabbitMQ, with pika as the client on the other side.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::path::Path;
 
-use tokio::task::JoinSet;
-use witgate_tests::{Client, Gateway, Origin, RabbitServer, Scratch, eventually, repository};
+use witgate_tests::{Gateway, Origin, RabbitServer, Scratch, eventually};
 
-use super::{judge, post, received, there_and_back};
+use super::load::Load;
+use super::{judge, post, python, received, run_python, there_and_back};
 
 /// Connects in a program of pika.
 const CONNECT: &str = "import sys, pika\n\
      connection = pika.BlockingConnection(pika.ConnectionParameters('127.0.0.1', int(sys.argv[1])))\n\
      channel = connection.channel()\n";
 
-/// The Python with pika. None where it is not installed.
-fn python() -> Option<PathBuf> {
-    let made = repository().join("target/python/bin/python");
-    let python = std::env::var_os("PYTHON").map_or(made, PathBuf::from);
-    let has_pika = || Command::new(&python).args(["-c", "import pika"]).stderr(Stdio::null()).status();
-    if python.is_file() && has_pika().is_ok_and(|status| status.success()) {
-        return Some(python);
-    }
-    assert!(std::env::var_os("CI").is_none(), "pika is not installed, and in CI nothing is skipped");
-    eprintln!("skipped: pika is not installed for {}", python.display());
-    None
-}
-
 /// Runs a program of pika, and returns what it prints.
-fn pika(python: &PathBuf, server: &RabbitServer, program: &str) -> String {
-    let mut command = Command::new(python);
-    command.args(["-c", &format!("{CONNECT}{program}connection.close()\n"), &server.port().to_string()]);
-    let output = command.stdin(Stdio::null()).output().expect("Python can be run");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("the program prints text")
+fn pika(python: &Path, server: &RabbitServer, program: &str) -> String {
+    run_python(python, &format!("{CONNECT}{program}connection.close()\n"), &server.port().to_string())
 }
 
 /// The whole way over RabbitMQ. One test, because the server takes long to start.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq() {
-    let (Some(mut server), Some(python)) = (RabbitServer::start(), python()) else { return };
+    let (Some(mut server), Some(python)) = (RabbitServer::start(), python("pika")) else { return };
     beginners(&server, &python).await;
     failures(&server, &python).await;
     killed_under_load(&mut server).await;
@@ -49,7 +29,7 @@ async fn rabbitmq() {
 
 /// The first program of everybody who learns RabbitMQ, on both sides: it declares a queue with nothing but its name, so that
 /// it is not durable.
-async fn beginners(server: &RabbitServer, python: &PathBuf) {
+async fn beginners(server: &RabbitServer, python: &Path) {
     pika(python, server, "channel.queue_declare(queue='task_queue')\nchannel.queue_declare(queue='hello')\n");
     let origin = judge().await;
     let toml = format!(
@@ -78,7 +58,7 @@ async fn beginners(server: &RabbitServer, python: &PathBuf) {
 }
 
 /// What cannot be published, and what is dead.
-async fn failures(server: &RabbitServer, python: &PathBuf) {
+async fn failures(server: &RabbitServer, python: &Path) {
     pika(
         python,
         server,
@@ -120,41 +100,12 @@ async fn killed_under_load(server: &mut RabbitServer) {
     let broker = format!("kind = \"amqp\"\nurls = [\"{}\"]\nconnect_timeout = \"2s\"", server.url());
     let toml = there_and_back(&broker, "to = \"\", key = \"jobs\"", origin.address(), "dead_letter = { to = \"\", key = \"dead\" }");
     let gateway = Gateway::start(Scratch::new(), &toml).await;
-    let (stop, accepted) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-    let mut clients = JoinSet::new();
-    for number in 0..8 {
-        let (stop, accepted, address) = (Arc::clone(&stop), Arc::clone(&accepted), gateway.address());
-        clients.spawn(async move {
-            let mut client = Client::http1(address).await;
-            let mut told = BTreeSet::new();
-            for count in 0.. {
-                if stop.load(Ordering::SeqCst) {
-                    break;
-                }
-                let id = format!("ok-{number}-{count}");
-                let reply = post(&mut client, &id, &[], "").await;
-                match reply.status.as_u16() {
-                    202 => {
-                        told.insert(id);
-                        accepted.fetch_add(1, Ordering::SeqCst);
-                    }
-                    503 | 504 => assert!(reply.text().contains("stored"), "{}", reply.text()),
-                    other => panic!("{other}: {}", reply.text()),
-                }
-            }
-            told
-        });
-    }
-    let goes_on = async |messages: usize| {
-        let before = accepted.load(Ordering::SeqCst);
-        eventually("messages to be accepted", async || accepted.load(Ordering::SeqCst) >= before + messages).await;
-    };
-    goes_on(200).await;
+    let load = Load::begin(gateway.address());
+    load.goes_on(200).await;
     server.kill();
     server.restart();
-    goes_on(200).await;
-    stop.store(true, Ordering::SeqCst);
-    let told: BTreeSet<String> = clients.join_all().await.into_iter().flatten().collect();
+    load.goes_on(200).await;
+    let told = load.end().await;
     eventually("every message that was accepted", async || {
         let received = received(&origin, "/hook");
         told.iter().all(|id| received.contains_key(id))

@@ -26,7 +26,7 @@ use witgate_exchange::contracts::broker::{
     Subscription, Window,
 };
 
-use crate::link::{Feed, Link, Protocol, Session, Shared};
+use crate::link::{Feed, Link, Nothing, Protocol, Session, Shared};
 use consume::SourceSettings;
 use publish::Channels;
 
@@ -179,15 +179,6 @@ impl Broker for AmqpBroker {
 
     fn status(&self) -> BrokerStatus {
         self.link.as_ref().map(Link::status).unwrap_or_default()
-    }
-}
-
-/// Fetches nothing, because the settings are only checked.
-struct Nothing;
-
-impl Consuming for Nothing {
-    fn problem(&self) -> Option<String> {
-        None
     }
 }
 
