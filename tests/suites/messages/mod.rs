@@ -19,7 +19,7 @@ use witgate_tests::{Client, Origin, Reply, Seen, repository};
 /// could not be delivered to `/dead` of the same origin. `memory` stands for the settings of the broker.
 fn there_and_back(broker: &str, to: &str, origin: SocketAddr, consumer: &str) -> String {
     format!(
-        "[brokers.b]\n{broker}\n\
+        "[telemetry]\naccess_log = \"access.log\"\n[brokers.b]\n{broker}\n\
          [upstreams.origin]\nendpoints = [\"{origin}\"]\n\
          [[routes]]\nname = \"in\"\nmethod = \"POST\"\npath = \"/in/{{id}}\"\n\
          publish = {{ broker = \"b\", {to}, headers = [\"x-id\", \"x-forged\", \"x-user\", \"x-forwarded-for\"] }}\n\

@@ -108,8 +108,13 @@ pub(super) async fn run(connection: &Connection, feed: &Feed) -> Result<(), Stri
     let mut fetching = true;
     while fetching || !unsettled.is_empty() {
         tokio::select! {
-            // Settlements first, so that a full queue of deliveries does not delay them.
+            // The end first, so that what is given back is not delivered here again; then settlements, so that a stream of
+            // deliveries does not delay them.
             biased;
+            () = feed.stopped(), if fetching => {
+                fetching = false;
+                channel.basic_cancel(tag.as_str().into(), BasicCancelOptions::default()).await.map_err(told)?;
+            }
             // Never `None`: `settle` is held here.
             Some((tag, how)) = settled.recv() => {
                 let Some(delivery) = unsettled.remove(&tag) else { continue };
@@ -120,10 +125,6 @@ pub(super) async fn run(connection: &Connection, feed: &Feed) -> Result<(), Stri
                     }
                 };
                 done.map_err(told)?;
-            }
-            () = feed.stopped(), if fetching => {
-                fetching = false;
-                channel.basic_cancel(tag.as_str().into(), BasicCancelOptions::default()).await.map_err(told)?;
             }
             delivery = deliveries.next(), if fetching => {
                 let mut delivery = match delivery {

@@ -85,7 +85,12 @@ pub(super) async fn run(context: &Context, feed: &Feed) -> Result<(), String> {
             batch = Some(request.map_err(|error| error.to_string())?);
         }
         tokio::select! {
+            // The end first, so that what is given back is not delivered here again.
             biased;
+            () = feed.stopped(), if fetching => {
+                // What the broker has sent and was not delivered comes again after the time for an acknowledgement.
+                (fetching, batch) = (false, None);
+            }
             // Never `None`: `settle` is held here.
             Some((number, how)) = settled.recv() => {
                 let Some(acker) = unsettled.remove(&number) else { continue };
@@ -100,10 +105,6 @@ pub(super) async fn run(context: &Context, feed: &Feed) -> Result<(), String> {
                 for acker in unsettled.values() {
                     acker.ack_with(AckKind::Progress).await.map_err(|error| error.to_string())?;
                 }
-            }
-            () = feed.stopped(), if fetching => {
-                // What the broker has sent and was not delivered comes again after the time for an acknowledgement.
-                (fetching, batch) = (false, None);
             }
             message = async { batch.as_mut()?.next().await }, if batch.is_some() => match message {
                 Some(message) => {

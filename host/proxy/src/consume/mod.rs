@@ -69,12 +69,10 @@ impl Consumer {
             key: format!("consumers.{name}.{key}"),
             hint: None,
         };
-        let (Some(broker), Some(listener)) = (
-            brokers.get(&settings.broker),
-            config.listeners.iter().find(|listener| listener.name == settings.listener),
-        ) else {
-            return Err(vec![problem("broker", "its broker or its listener is not in service".to_owned())]);
-        };
+        // A broker that is not in service has a problem of its own, which is reported.
+        let broker = brokers.get(&settings.broker).ok_or_else(Problems::new)?;
+        let listener = config.listeners.iter().find(|listener| listener.name == settings.listener);
+        let listener = listener.ok_or_else(|| vec![problem("listener", "there is no listener".to_owned())])?;
         broker.check_source(&settings.from, &settings.source)?;
         let dead_letter = settings.dead_letter.as_ref().map(|dead_letter| {
             let broker = brokers.get(&dead_letter.broker);

@@ -10,6 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use witgate_exchange::body::Body;
 use witgate_exchange::contracts::broker::Incoming;
 use witgate_exchange::credentials::CREDENTIAL_HEADERS;
+use witgate_exchange::trace::{BAGGAGE, TRACEPARENT, TRACESTATE};
 use witgate_wire::http1::field;
 
 use super::Consumer;
@@ -22,6 +23,9 @@ const REDELIVERED: HeaderName = HeaderName::from_static("witgate-redelivered");
 const MESSAGE_ID: HeaderName = HeaderName::from_static("witgate-message-id");
 const MESSAGE_KEY: HeaderName = HeaderName::from_static("witgate-message-key");
 const NULL_BODY: HeaderName = HeaderName::from_static("witgate-null-body");
+
+/// Headers that every request has if its message has them.
+const OF_A_TRACE: [HeaderName; 3] = [TRACEPARENT, TRACESTATE, BAGGAGE];
 
 /// Names under which keys are commonly sent, besides the headers that are credentials everywhere.
 const KEYS: [&str; 4] = ["apikey", "api-key", "x-api-key", "x-auth-token"];
@@ -99,7 +103,7 @@ fn takes(consumer: &Consumer, name: &HeaderName) -> bool {
         return false;
     }
     match &consumer.settings.headers {
-        Some(named) => named.iter().any(|named| named == name) || name.starts_with("trace"),
+        Some(named) => named.iter().any(|named| named == name) || OF_A_TRACE.iter().any(|known| known == name),
         None => !CREDENTIAL_HEADERS.iter().any(|header| header == name) && !KEYS.contains(&name),
     }
 }
@@ -112,15 +116,83 @@ fn header_name(name: &str) -> Result<HeaderName, String> {
 }
 
 fn header_value(name: &HeaderName, value: &[u8]) -> Result<HeaderValue, String> {
-    let value = HeaderValue::from_bytes(value.trim_ascii()).ok().filter(|value| field::is_text(value.as_bytes()));
-    value.ok_or_else(|| format!("the header `{name}` has a control character"))
+    let fits = field::is_text(value) && value.trim_ascii().len() == value.len();
+    let value = HeaderValue::from_bytes(value).ok().filter(|_| fits);
+    value.ok_or_else(|| format!("the header `{name}` has a control character, or white space around its value"))
 }
 
 /// A text of the gateway or of a broker's property as a value; what a value cannot hold is percent-encoded.
 fn text(value: &str) -> HeaderValue {
-    let plain = HeaderValue::from_str(value.trim());
-    plain.unwrap_or_else(|_| {
+    let plain = HeaderValue::from_str(value).ok().filter(|_| value.trim_ascii().len() == value.len());
+    plain.unwrap_or_else(|| {
         let encoded = utf8_percent_encode(value, NON_ALPHANUMERIC).to_string();
         HeaderValue::from_str(&encoded).expect("percent-encoded text is visible")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consume::tests::consumer;
+
+    fn made(keys: &str, message: &Incoming) -> Result<HeaderMap, String> {
+        request(&consumer(keys), message, 2).map(|request| request.into_parts().0.headers)
+    }
+
+    fn message(headers: &[(&str, &str)]) -> Incoming {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned().into()));
+        Incoming { id: Some("i d".into()), headers: headers.collect(), ..Incoming::default() }
+    }
+
+    #[test]
+    fn a_producer_sets_no_header_of_the_gateway_of_a_connection_or_of_credentials() {
+        let forged = message(&[
+            ("X-Order", "7"),
+            ("cloudEvents:id", "a"),
+            ("my_name", "b"),
+            ("Authorization", "Basic x"),
+            ("COOKIE", "x"),
+            ("x-api-key", "x"),
+            ("Host", "elsewhere"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "5"),
+            ("Witgate-Attempt", "1"),
+        ]);
+        let headers = made("", &forged).unwrap();
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        let expected = [
+            "cloudevents%3aid",
+            "content-length",
+            "my%5fname",
+            "witgate-attempt",
+            "witgate-consumer",
+            "witgate-message-id",
+            "witgate-null-body",
+            "witgate-redelivered",
+            "x-order",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!((&headers["witgate-attempt"], &headers["content-length"]), (&HeaderValue::from(2), &HeaderValue::from(0)));
+        assert_eq!(headers["witgate-message-id"], "i d");
+    }
+
+    #[test]
+    fn a_list_of_headers_restricts_them_and_may_name_credentials_and_a_token() {
+        let some = message(&[("x-a", "1"), ("x-b", "2"), ("cookie", "c"), ("x-token", "t")]);
+        let headers = made("headers = [\"x-a\", \"cookie\"]\ntoken = \"x-token\"", &some).unwrap();
+        assert_eq!((&headers["x-a"], &headers["cookie"], &headers["authorization"]), (&"1".parse().unwrap(), &"c".parse().unwrap(), &"Bearer t".parse().unwrap()));
+        assert!(!headers.contains_key("x-b") && !headers.contains_key("x-token"));
+    }
+
+    #[test]
+    fn what_a_request_cannot_hold_is_refused_and_not_cut() {
+        for value in ["a\r\nx: y", "a\0", " a", "a\t"] {
+            assert!(made("", &message(&[("x-a", value)])).is_err(), "{value:?}");
+        }
+        let kind = Incoming { content_type: Some("a\n".into()), ..Incoming::default() };
+        assert!(made("", &kind).is_err());
+        let token = message(&[("x-token", "a\nb")]);
+        assert!(made("token = \"x-token\"", &token).is_err());
+    }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use witgate_config::model;
 use witgate_exchange::contracts::broker::{Delivery, MessageSink, Subscription};
 
-use super::{Consumer, Consumers};
 use super::status::Counts;
+use super::{Consumer, Consumers};
 use crate::listener::core::CoreCommand;
 use crate::listener::data_plane::CoreShared;
 
@@ -33,7 +33,7 @@ impl RunningConsumers {
         };
         let (kept, ended): (Vec<_>, Vec<_>) = self.fetching.drain(..).partition(is_wanted);
         self.fetching = kept;
-        ended.iter().for_each(|consumer| consumer.pause.stop());
+        ended.iter().for_each(|consumer| consumer.stop());
         self.leaving.extend(ended);
         for consumer in wanted.values() {
             if !self.fetching.iter().any(|fetching| Arc::ptr_eq(fetching, consumer)) {
@@ -46,7 +46,7 @@ impl RunningConsumers {
 
     /// Ends all consumers: nothing more is fetched, and what waits for its next try is given back.
     pub(crate) fn stop(&mut self) {
-        self.fetching.iter().for_each(|consumer| consumer.pause.stop());
+        self.fetching.iter().for_each(|consumer| consumer.stop());
         self.leaving.append(&mut self.fetching);
     }
 
@@ -57,6 +57,13 @@ impl RunningConsumers {
 }
 
 impl Consumer {
+    /// Stops the fetching, and then what waits: what that gives back is not fetched here again.
+    fn stop(&self) {
+        let consuming = self.consuming().take();
+        drop(consuming);
+        self.pause.stop();
+    }
+
     fn is_idle(&self) -> bool {
         self.unsettled.load(Ordering::Acquire) == 0
     }

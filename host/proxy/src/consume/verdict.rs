@@ -73,7 +73,7 @@ fn by_status(settings: &model::Consumer, status: StatusCode, reason: Reason) -> 
     }
 }
 
-/// `Retry-After` in seconds, or as a date (RFC 9110 section 10.2.3).
+/// `Retry-After` in seconds (RFC 9110 section 10.2.3). A date is not respected, because the clocks may differ.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().map(Duration::from_secs).ok()
 }

@@ -3,9 +3,12 @@
 //! Choose it to try things out, for tests, and for messages that may be lost. A queue exists from its first use on. It is
 //! bounded: a message that finds it full is refused, which its sender is told.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::ready;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,7 +29,7 @@ pub const KIND: BrokerKind = BrokerKind {
         routed: false,
         expire: true,
         order: true,
-        attempts: true,
+        attempts: false,
         delayed_retry: false,
         declare: false,
     },
@@ -106,7 +109,7 @@ struct Stored {
 struct Reader {
     sink: Arc<dyn MessageSink>,
     prefetch: usize,
-    held: std::sync::atomic::AtomicUsize,
+    held: AtomicUsize,
     stopped: AtomicBool,
 }
 
@@ -149,7 +152,7 @@ impl Broker for Memory {
 
     fn consume(&self, subscription: Subscription, sink: Arc<dyn MessageSink>) -> Box<dyn Consuming> {
         let Subscription { from, prefetch, .. } = subscription;
-        let reader = Arc::new(Reader { sink, prefetch, held: Default::default(), stopped: AtomicBool::new(false) });
+        let reader = Arc::new(Reader { sink, prefetch, held: AtomicUsize::new(0), stopped: AtomicBool::new(false) });
         self.shared.queues().by_name.entry(from.clone()).or_default().consumers.push_back(Arc::clone(&reader));
         self.shared.hand_out(&from);
         Box::new(Reading { shared: Arc::clone(&self.shared), queue: from, reader })
@@ -240,7 +243,6 @@ impl Shared {
                 Settlement::Acknowledged => queues.bytes -= stored.bytes,
                 Settlement::Again(_) | Settlement::Returned => {
                     stored.message.redelivered = true;
-                    stored.message.deliveries += 1;
                     queue.waiting.push_front(stored);
                 }
             }
