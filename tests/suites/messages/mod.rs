@@ -1,22 +1,25 @@
 //! Requests become messages, and messages become requests.
 
+#[cfg(feature = "full")]
 mod load;
 mod memory;
+#[cfg(feature = "full")]
 mod nats;
+#[cfg(feature = "full")]
+mod programs;
+#[cfg(feature = "full")]
 mod rabbit;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use witgate_tests::{Client, Origin, Reply, Seen, repository};
+use witgate_tests::{Client, Origin, Reply, Seen};
 
 /// Routes that publish what arrives at `/in` to the queue `jobs`, and deliver what is in that queue to the origin, and what
-/// could not be delivered to `/dead` of the same origin. `memory` stands for the settings of the broker.
+/// could not be delivered to `/dead` of the same origin.
 fn there_and_back(broker: &str, to: &str, origin: SocketAddr, consumer: &str) -> String {
     format!(
         "[telemetry]\naccess_log = \"access.log\"\n[brokers.b]\n{broker}\n\
@@ -60,26 +63,4 @@ fn received(origin: &Origin, path: &str) -> BTreeMap<String, usize> {
         *received.entry(seen.header("x-id").to_owned()).or_default() += 1;
     }
     received
-}
-
-/// The Python that has this package. None where it is not installed.
-fn python(package: &str) -> Option<PathBuf> {
-    let made = repository().join("target/python/bin/python");
-    let python = std::env::var_os("PYTHON").map_or(made, PathBuf::from);
-    let import = ["-c", &format!("import {package}")];
-    let has_it = || Command::new(&python).args(import).stderr(Stdio::null()).status();
-    if python.is_file() && has_it().is_ok_and(|status| status.success()) {
-        return Some(python);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{package} is not installed, and in CI nothing is skipped");
-    eprintln!("skipped: {package} is not installed for {}", python.display());
-    None
-}
-
-/// Runs a program with one argument, and returns what it prints.
-fn run_python(python: &Path, program: &str, argument: &str) -> String {
-    let mut command = Command::new(python);
-    let output = command.args(["-c", program, argument]).stdin(Stdio::null()).output().expect("Python can be run");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("the program prints text")
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use witgate_tests::{Gateway, NatsServer, Scratch, eventually};
 
 use super::load::Load;
-use super::{judge, post, python, received, run_python, there_and_back};
+use super::programs::{python, run};
+use super::{judge, post, received, there_and_back};
 
 /// Connects in a program of nats-py.
 const CONNECT: &str = "import sys, asyncio, nats\n\
@@ -16,7 +17,7 @@ const CONNECT: &str = "import sys, asyncio, nats\n\
 /// Runs the lines of a program of nats-py, and returns what it prints.
 fn nats_py(python: &Path, server: &NatsServer, lines: &str) -> String {
     let lines: String = lines.lines().map(|line| format!("    {line}\n")).collect();
-    run_python(python, &format!("{CONNECT}{lines}    await client.close()\nasyncio.run(main())\n"), &server.url())
+    run(python, &format!("{CONNECT}{lines}    await client.close()\nasyncio.run(main())\n"), &server.url())
 }
 
 /// The whole way over JetStream. One test, because one server is enough.

@@ -6,7 +6,8 @@ use std::path::Path;
 use witgate_tests::{Gateway, Origin, RabbitServer, Scratch, eventually};
 
 use super::load::Load;
-use super::{judge, post, python, received, run_python, there_and_back};
+use super::programs::{python, run};
+use super::{judge, post, received, there_and_back};
 
 /// Connects in a program of pika.
 const CONNECT: &str = "import sys, pika\n\
@@ -15,7 +16,7 @@ const CONNECT: &str = "import sys, pika\n\
 
 /// Runs a program of pika, and returns what it prints.
 fn pika(python: &Path, server: &RabbitServer, program: &str) -> String {
-    run_python(python, &format!("{CONNECT}{program}connection.close()\n"), &server.port().to_string())
+    run(python, &format!("{CONNECT}{program}connection.close()\n"), &server.port().to_string())
 }
 
 /// The whole way over RabbitMQ. One test, because the server takes long to start.

@@ -44,7 +44,7 @@ fn describe(status: &MessageStatus) -> String {
         );
     }
     for broker in &status.brokers {
-        for error in broker.last_error.iter() {
+        if let Some(error) = &broker.last_error {
             text += &format!("\nlast failure of broker {}: {error}\n", broker.name);
         }
     }
