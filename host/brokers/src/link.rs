@@ -5,8 +5,8 @@
 //! with each connection.
 
 use std::rc::Rc;
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, LocalSet};
 use witgate_exchange::contracts::broker::{
-    BrokerStatus, Consuming, Counters, MessageSink, Outgoing, PublishFailure, Publishing, Subscription, Window,
+    BrokerStatus, Consuming, Counters, MessageSink, Outgoing, PublishFailure, Publishing, Subscription,
+    Window,
 };
 
 /// The waits between two tries to connect.
@@ -36,7 +37,8 @@ pub trait Protocol: Send + 'static {
 /// One connection. It stays on the thread of its link.
 pub trait Session: 'static {
     /// Publishes a message and waits for the confirm.
-    fn publish(&self, message: Outgoing, shared: &Shared) -> impl Future<Output = Result<(), PublishFailure>>;
+    fn publish(&self, message: Outgoing, shared: &Shared)
+    -> impl Future<Output = Result<(), PublishFailure>>;
 
     /// Fetches for a consumer until it is stopped and all its messages are settled, or until this fails.
     fn consume(&self, feed: &Feed) -> impl Future<Output = Result<(), String>>;
@@ -135,7 +137,13 @@ impl Link {
         let state = State { problem: Some("it was not connected yet".to_owned()), last_error: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), counters: Counters::default(), window });
         let (commands, received) = unbounded_channel();
-        let keeper = Keeper { protocol, shared: Arc::clone(&shared), connect_timeout, commands: received, feeds: Vec::new() };
+        let keeper = Keeper {
+            protocol,
+            shared: Arc::clone(&shared),
+            connect_timeout,
+            commands: received,
+            feeds: Vec::new(),
+        };
         std::thread::Builder::new().name(format!("witgate-{name}")).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match runtime {

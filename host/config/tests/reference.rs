@@ -256,14 +256,20 @@ fn an_equal_file_is_an_equal_configuration() {
 fn consumers_mean_what_they_say() {
     let (_folder, config) = loaded();
     let billing = &config.consumers["billing"];
-    assert_eq!((billing.broker.as_str(), billing.from.as_str(), billing.listener.as_str()), ("queues", "orders", "web"));
+    assert_eq!(
+        (billing.broker.as_str(), billing.from.as_str(), billing.listener.as_str()),
+        ("queues", "orders", "web")
+    );
     assert_eq!((billing.method.as_str(), billing.host.as_str()), ("PUT", "billing.internal"));
     assert_eq!((billing.concurrency, billing.prefetch, billing.attempts), (4, 32, 5));
     assert_eq!(billing.ordering, model::Ordering::Key);
     assert_eq!(billing.backoff.max, Duration::from_secs(300));
     let dead_letter = billing.dead_letter.as_ref().expect("a table");
     assert_eq!((dead_letter.to.as_str(), dead_letter.key.as_deref()), ("dead", Some("orders")));
-    assert_eq!(billing.source.value["declare"]["durable"], true, "the settings of a kind are its own to read");
+    assert_eq!(
+        billing.source.value["declare"]["durable"], true,
+        "the settings of a kind are its own to read"
+    );
     assert_eq!((billing.drop.as_slice(), billing.retry_statuses.as_slice()), (&[410][..], &[404][..]));
     assert_eq!(billing.filter[0].value, ValueMatch::Exact("order".to_owned()));
     assert_eq!(config.brokers["queues"].kind, "memory");

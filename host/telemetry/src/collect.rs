@@ -108,7 +108,8 @@ fn decisions(telemetry: &Telemetry, encoder: &mut DescriptorEncoder) -> fmt::Res
     let mut family =
         Family::counters(encoder, "witgate_faults", "Requests the gateway itself ended, by code")?;
     for kind in FaultKind::ALL {
-        family.counter(&[("code", kind.describe().code)], telemetry.metrics.faults.0[*kind as usize].get())?;
+        family
+            .counter(&[("code", kind.describe().code)], telemetry.metrics.faults.0[*kind as usize].get())?;
     }
     let names = telemetry.metrics.names.load();
     let is_shown = |route: &str| names.as_ref().is_none_or(|names| names.has_route(route));

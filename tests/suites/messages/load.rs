@@ -68,7 +68,10 @@ async fn work(
             // Each of them says whether the message was stored.
             503 | 504 => {
                 let title = reply.json()["title"].to_string();
-                assert!(title.contains("was not stored") || title.contains("may have been stored"), "{title}");
+                assert!(
+                    title.contains("was not stored") || title.contains("may have been stored"),
+                    "{title}"
+                );
             }
             other => panic!("{other}: {}", reply.text()),
         }

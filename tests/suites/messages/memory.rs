@@ -42,26 +42,38 @@ async fn a_message_is_delivered_once_tried_again_or_buried_by_the_status_of_the_
         assert!(ids.contains(&seen.header("witgate-message-id").to_owned()));
         assert_eq!(seen.method, "POST");
     }
-    let buried = origin.seen().into_iter().find(|seen| seen.header("x-id") == "503-a" && seen.uri.path() == "/dead");
+    let buried =
+        origin.seen().into_iter().find(|seen| seen.header("x-id") == "503-a" && seen.uri.path() == "/dead");
     let buried = buried.expect("it was delivered from the dead letters");
     // The headers of a dead letter are read at the broker; requests do not have them, since any producer could send them.
     assert!(buried.headers.keys().all(|name| !name.as_str().starts_with("witgate-dead-letter")));
     assert_eq!((buried.header("witgate-consumer"), buried.header("witgate-attempt")), ("dead", "1"));
     let count = async |state: &str| {
-        gateway.metric("witgate_consumer_messages_total", &["consumer=\"jobs\"", &format!("state=\"{state}\"")]).await
+        gateway
+            .metric("witgate_consumer_messages_total", &["consumer=\"jobs\"", &format!("state=\"{state}\"")])
+            .await
     };
-    assert_eq!((count("acknowledged").await, count("dead-lettered").await, count("tried-again").await), (2.0, 4.0, 4.0));
+    assert_eq!(
+        (count("acknowledged").await, count("dead-lettered").await, count("tried-again").await),
+        (2.0, 4.0, 4.0)
+    );
     eventually("a line for each try", async || log_lines(&gateway).len() == 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_chooses_no_identity_host_path_or_forwarding() {
     let origin = judge().await;
-    let mut toml = there_and_back(MEMORY, TO_JOBS, origin.address(), &format!("{TO_DEAD}\nidentity = \"worker\""));
+    let mut toml =
+        there_and_back(MEMORY, TO_JOBS, origin.address(), &format!("{TO_DEAD}\nidentity = \"worker\""));
     toml.insert_str(0, "[gateway]\nidentity_headers = { x-user = \"subject\" }\n");
     let gateway = Gateway::start(Scratch::new(), &toml).await;
     let mut client = gateway.client().await;
-    let forged = [("x-forged", "kept"), ("x-user", "root"), ("x-forwarded-for", "10.0.0.1"), ("authorization", "Bearer x")];
+    let forged = [
+        ("x-forged", "kept"),
+        ("x-user", "root"),
+        ("x-forwarded-for", "10.0.0.1"),
+        ("authorization", "Bearer x"),
+    ];
     assert_eq!(post(&mut client, "a", &forged, "body").await.status, 202);
     eventually("the message", async || !origin.seen().is_empty()).await;
     let seen = origin.last();
@@ -75,17 +87,21 @@ async fn a_producer_chooses_no_identity_host_path_or_forwarding() {
 async fn a_breaker_or_a_broken_upstream_pauses_and_loses_nothing() {
     let origin = MoodyOrigin::start();
     origin.set(Mood::Killed);
-    let toml = there_and_back(MEMORY, TO_JOBS, origin.address(), &format!("{TO_DEAD}\ntimeout = \"5s\"")).replace(
-        "[[routes]]\nname = \"in\"",
-        "breaker = { consecutive_failures = 2, open_for = \"100ms\" }\n[[routes]]\nname = \"in\"",
-    ).replace("attempts = 3", "attempts = 200");
+    let toml = there_and_back(MEMORY, TO_JOBS, origin.address(), &format!("{TO_DEAD}\ntimeout = \"5s\""))
+        .replace(
+            "[[routes]]\nname = \"in\"",
+            "breaker = { consecutive_failures = 2, open_for = \"100ms\" }\n[[routes]]\nname = \"in\"",
+        )
+        .replace("attempts = 3", "attempts = 200");
     let gateway = Gateway::start(Scratch::new(), &toml).await;
     let mut client = gateway.client().await;
     for number in 0..50 {
         assert_eq!(post(&mut client, &format!("m-{number}"), &[], "").await.status, 202);
     }
     let count = async |state: &str| {
-        gateway.metric("witgate_consumer_messages_total", &["consumer=\"jobs\"", &format!("state=\"{state}\"")]).await
+        gateway
+            .metric("witgate_consumer_messages_total", &["consumer=\"jobs\"", &format!("state=\"{state}\"")])
+            .await
     };
     eventually("a first failure", async || count("tried-again").await > 0.0).await;
     origin.set(Mood::Well);
@@ -105,10 +121,14 @@ async fn a_reload_keeps_consumers_that_did_not_change_and_their_queues() {
     assert_eq!(post(&mut client, "kept", &[], "").await.status, 202);
     gateway.reconfigure(&Gateway::completed(&toml)).await;
     eventually("the message that waited", async || received(&origin, "/hook").len() == 1).await;
-    gateway.reconfigure(&Gateway::completed(&format!("{toml}\n[[routes]]\npath = \"/more\"\nrespond = {{}}\n"))).await;
+    gateway
+        .reconfigure(&Gateway::completed(&format!("{toml}\n[[routes]]\npath = \"/more\"\nrespond = {{}}\n")))
+        .await;
     assert_eq!(post(&mut client, "after", &[], "").await.status, 202);
     eventually("the next message", async || received(&origin, "/hook").len() == 2).await;
-    let delivered = gateway.metric("witgate_consumer_messages_total", &["consumer=\"jobs\"", "state=\"delivered\""]).await;
+    let delivered = gateway
+        .metric("witgate_consumer_messages_total", &["consumer=\"jobs\"", "state=\"delivered\""])
+        .await;
     assert_eq!(delivered, 2.0, "it is the same consumer as before the last reload");
 }
 
@@ -140,7 +160,10 @@ async fn a_full_queue_and_a_large_message_are_refused_and_targets_are_checked() 
         assert_eq!(post(&mut client, "other", &[], "").await.status, expected);
     }
     let refused = post(&mut client, "other", &[], "").await;
-    assert_eq!((refused.json()["code"].clone(), refused.header("retry-after")), ("broker-overloaded".into(), "1"));
+    assert_eq!(
+        (refused.json()["code"].clone(), refused.header("retry-after")),
+        ("broker-overloaded".into(), "1")
+    );
     let elsewhere = post(&mut client, "dead", &[], "").await;
     assert_eq!((elsewhere.status.as_u16(), elsewhere.json()["code"].clone()), (400, "bad-message".into()));
 }
@@ -158,11 +181,20 @@ async fn first_party_plugins_run_on_messages_as_on_requests() {
     for number in 0..7 {
         assert_eq!(post(&mut client, &format!("m-{number}"), &[], "").await.status, 202);
     }
-    eventually("every message, in the time that the limit allows", async || received(&origin, "/hook").len() == 7).await;
+    eventually("every message, in the time that the limit allows", async || {
+        received(&origin, "/hook").len() == 7
+    })
+    .await;
     let count = async |state: &str| {
-        gateway.metric("witgate_consumer_messages_total", &["consumer=\"jobs\"", &format!("state=\"{state}\"")]).await
+        gateway
+            .metric("witgate_consumer_messages_total", &["consumer=\"jobs\"", &format!("state=\"{state}\"")])
+            .await
     };
     eventually("every acknowledgement", async || count("acknowledged").await == 7.0).await;
-    assert_eq!((count("tried-again").await, count("dead-lettered").await), (0.0, 0.0), "a limit delays, and is no attempt");
+    assert_eq!(
+        (count("tried-again").await, count("dead-lettered").await),
+        (0.0, 0.0),
+        "a limit delays, and is no attempt"
+    );
     assert!(gateway.metric("witgate_faults_total", &["rate-limited"]).await >= 1.0);
 }

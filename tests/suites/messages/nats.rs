@@ -38,7 +38,10 @@ async fn jetstream() {
     toml.push_str("[[routes]]\npath = \"/nobody\"\npublish = { broker = \"b\", to = \"nobody\" }\n");
     let gateway = Gateway::start(Scratch::new(), &toml).await;
     let mut client = gateway.client().await;
-    eventually("the broker to be connected", async || post(&mut client, "200-first", &[], "").await.status == 202).await;
+    eventually("the broker to be connected", async || {
+        post(&mut client, "200-first", &[], "").await.status == 202
+    })
+    .await;
     for id in ["200-a", "404-a", "503-a"] {
         assert_eq!(post(&mut client, id, &[], id).await.status, 202);
     }
@@ -47,9 +50,14 @@ async fn jetstream() {
     eventually("dead letters", async || received(&origin, "/dead").len() == 2).await;
     let tries = received(&origin, "/hook");
     assert_eq!((tries["200-a"], tries["404-a"], tries["503-a"]), (1, 1, 3));
-    let last = origin.seen().into_iter().rfind(|seen| seen.header("x-id") == "503-a" && seen.uri.path() == "/hook");
+    let last =
+        origin.seen().into_iter().rfind(|seen| seen.header("x-id") == "503-a" && seen.uri.path() == "/hook");
     let last = last.expect("it was tried");
-    assert_eq!((last.header("witgate-attempt"), last.header("witgate-redelivered")), ("3", "true"), "the broker counts");
+    assert_eq!(
+        (last.header("witgate-attempt"), last.header("witgate-redelivered")),
+        ("3", "true"),
+        "the broker counts"
+    );
     nats_py(&python, &server, "await stream.publish('jobs.py', b'from Python', headers={'x-id': 'python'})");
     eventually("the message of nats-py", async || received(&origin, "/hook").contains_key("python")).await;
 

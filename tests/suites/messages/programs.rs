@@ -22,7 +22,8 @@ pub(super) fn python(package: &str) -> Option<PathBuf> {
 /// Runs a program with one argument, and returns what it prints.
 pub(super) fn run(python: &Path, program: &str, argument: &str) -> String {
     let mut command = Command::new(python);
-    let output = command.args(["-c", program, argument]).stdin(Stdio::null()).output().expect("Python can be run");
+    let output =
+        command.args(["-c", program, argument]).stdin(Stdio::null()).output().expect("Python can be run");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("the program prints text")
 }

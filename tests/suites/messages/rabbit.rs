@@ -49,7 +49,10 @@ async fn beginners(server: &RabbitServer, python: &Path) {
     let seen = origin.last();
     assert_eq!((&seen.body[..], seen.header("witgate-message-key")), (&b"Hello World!"[..], "task_queue"));
     let mut client = gateway.client().await;
-    eventually("the broker to be connected", async || client.post("/hello", &[], "from HTTP").await.status == 202).await;
+    eventually("the broker to be connected", async || {
+        client.post("/hello", &[], "from HTTP").await.status == 202
+    })
+    .await;
     let receive = "channel.queue_declare(queue='hello')\n\
                    for method, properties, body in channel.consume('hello', auto_ack=True, inactivity_timeout=20):\n    \
                    print(body.decode() if body else 'nothing')\n    break\n";
@@ -69,7 +72,12 @@ async fn failures(server: &RabbitServer, python: &Path) {
     );
     let origin = judge().await;
     let broker = format!("kind = \"amqp\"\nurls = [\"{}\"]", server.url());
-    let mut toml = there_and_back(&broker, "to = \"\", key = \"jobs\"", origin.address(), "dead_letter = { to = \"\", key = \"dead\" }");
+    let mut toml = there_and_back(
+        &broker,
+        "to = \"\", key = \"jobs\"",
+        origin.address(),
+        "dead_letter = { to = \"\", key = \"dead\" }",
+    );
     for (path, to) in [
         ("nobody", "to = \"\", key = \"nobody\""),
         ("missing", "to = \"no-such-exchange\", key = \"a\""),
@@ -79,13 +87,20 @@ async fn failures(server: &RabbitServer, python: &Path) {
     }
     let gateway = Gateway::start(Scratch::new(), &toml).await;
     let mut client = gateway.client().await;
-    eventually("the broker to be connected", async || post(&mut client, "200-first", &[], "").await.status == 202).await;
+    eventually("the broker to be connected", async || {
+        post(&mut client, "200-first", &[], "").await.status == 202
+    })
+    .await;
     for id in ["200-a", "404-a", "503-a"] {
         assert_eq!(post(&mut client, id, &[], id).await.status, 202);
     }
     for path in ["/nobody", "/missing"] {
         let reply = client.post(path, &[], "").await;
-        assert_eq!((reply.status.as_u16(), reply.json()["code"].clone()), (502, "message-unroutable".into()), "{path}");
+        assert_eq!(
+            (reply.status.as_u16(), reply.json()["code"].clone()),
+            (502, "message-unroutable".into()),
+            "{path}"
+        );
     }
     assert_eq!(client.post("/one", &[], "").await.status, 202);
     let refused = client.post("/one", &[], "").await;
@@ -99,7 +114,12 @@ async fn failures(server: &RabbitServer, python: &Path) {
 async fn killed_under_load(server: &mut RabbitServer) {
     let origin = judge().await;
     let broker = format!("kind = \"amqp\"\nurls = [\"{}\"]\nconnect_timeout = \"2s\"", server.url());
-    let toml = there_and_back(&broker, "to = \"\", key = \"jobs\"", origin.address(), "dead_letter = { to = \"\", key = \"dead\" }");
+    let toml = there_and_back(
+        &broker,
+        "to = \"\", key = \"jobs\"",
+        origin.address(),
+        "dead_letter = { to = \"\", key = \"dead\" }",
+    );
     let gateway = Gateway::start(Scratch::new(), &toml).await;
     let load = Load::begin(gateway.address());
     load.goes_on(200).await;
@@ -112,7 +132,10 @@ async fn killed_under_load(server: &mut RabbitServer) {
         told.iter().all(|id| received.contains_key(id))
     })
     .await;
-    assert!(gateway.metric("witgate_broker_messages_total", &["broker=\"b\"", "state=\"confirmed\""]).await >= 400.0);
+    assert!(
+        gateway.metric("witgate_broker_messages_total", &["broker=\"b\"", "state=\"confirmed\""]).await
+            >= 400.0
+    );
     check_redelivery_is_marked(&origin);
 }
 

@@ -20,7 +20,11 @@ A configuration that asks a kind for what it cannot do is refused by `witgate va
 
 #[test]
 fn the_list_of_kinds_of_brokers_is_current() {
-    assert_eq!(KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>(), NAMES, "the tests are built with all kinds");
+    assert_eq!(
+        KINDS.iter().map(|kind| kind.name).collect::<Vec<_>>(),
+        NAMES,
+        "the tests are built with all kinds"
+    );
     let mut text = head("Kinds of brokers", "the table `KINDS` of `host/brokers`");
     text += ABOUT;
     let rows = KINDS.iter().map(|kind| {
@@ -38,8 +42,17 @@ fn the_list_of_kinds_of_brokers_is_current() {
             cell(can.declare),
         ]
     });
-    let headings =
-        ["kind", "what it is", "durable", "routed", "expire", "order", "attempts", "delayed retry", "declare"];
+    let headings = [
+        "kind",
+        "what it is",
+        "durable",
+        "routed",
+        "expire",
+        "order",
+        "attempts",
+        "delayed retry",
+        "declare",
+    ];
     text += &table(headings, rows);
     hold("brokers.md", &(text.trim_end().to_owned() + "\n"));
 }

@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 
 use futures_util::StreamExt;
-use lapin::Connection;
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, Connection, Consumer};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::mpsc::unbounded_channel;
 use witgate_config::{Problems, Settings};
-use witgate_exchange::contracts::broker::{Delivery, Settle, Settlement};
+use witgate_exchange::contracts::broker::{Delivery, Settle, Settlement, Subscription};
 
 use super::{message, publish};
 use crate::link::Feed;
@@ -71,37 +72,51 @@ fn argument(value: &Value) -> Option<AMQPValue> {
     }
 }
 
+/// A queue that is consumed from.
+struct Subscribed {
+    channel: Channel,
+    deliveries: Consumer,
+    tag: String,
+}
+
+/// Begins to consume from the queue, which is declared first if that is configured.
+async fn subscribe(connection: &Connection, subscription: &Subscription) -> Result<Subscribed, lapin::Error> {
+    let channel = connection.create_channel().await?;
+    let settings: SourceSettings = subscription.settings.parse().unwrap_or_default();
+    let mut arguments = FieldTable::default();
+    let options = match settings.declare {
+        Some(Declare { durable, exclusive, auto_delete, arguments: named }) => {
+            for (name, value) in named.iter().filter_map(|(name, value)| Some((name, argument(value)?))) {
+                arguments.insert(name.as_str().into(), value);
+            }
+            QueueDeclareOptions { durable, exclusive, auto_delete, ..QueueDeclareOptions::default() }
+        }
+        None => QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() },
+    };
+    let from = subscription.from.as_str();
+    channel.queue_declare(from.into(), options, arguments).await?;
+    let prefetch = u16::try_from(subscription.prefetch).unwrap_or(u16::MAX);
+    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+    let tag = format!("witgate-{:016x}", fastrand::u64(..));
+    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+    let deliveries = channel.basic_consume(from.into(), tag.as_str().into(), options, arguments).await?;
+    Ok(Subscribed { channel, deliveries, tag })
+}
+
 /// Fetches until the consumer is stopped and its last message is settled.
 ///
 /// # Errors
 /// Why the queue cannot be consumed from any more.
 pub(super) async fn run(connection: &Connection, feed: &Feed) -> Result<(), String> {
     let told = |error: lapin::Error| error.to_string();
-    let subscription = &feed.subscription;
-    let channel = connection.create_channel().await.map_err(told)?;
-    let settings: SourceSettings = subscription.settings.parse().unwrap_or_default();
-    let (options, arguments) = match settings.declare {
-        Some(declare) => {
-            let mut arguments = FieldTable::default();
-            for (name, value) in declare.arguments.iter().filter_map(|(name, value)| Some((name, argument(value)?))) {
-                arguments.insert(name.as_str().into(), value);
-            }
-            let Declare { durable, exclusive, auto_delete, .. } = declare;
-            (QueueDeclareOptions { durable, exclusive, auto_delete, ..QueueDeclareOptions::default() }, arguments)
-        }
-        None => (QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() }, FieldTable::default()),
-    };
-    let from = subscription.from.as_str();
-    channel.queue_declare(from.into(), options, arguments).await.map_err(told)?;
-    let prefetch = u16::try_from(subscription.prefetch).unwrap_or(u16::MAX);
-    channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(told)?;
-    let tag = format!("witgate-{}-{:08x}", &subscription.consumer[..subscription.consumer.len().min(128)], fastrand::u32(..));
-    let consuming =
-        channel.basic_consume(from.into(), tag.as_str().into(), BasicConsumeOptions::default(), FieldTable::default());
-    let mut deliveries = consuming.await.map_err(told)?;
+    let Subscribed { channel, mut deliveries, tag } =
+        subscribe(connection, &feed.subscription).await.map_err(told)?;
     feed.report(None);
+    let from = &feed.subscription.from;
     if publish::is_transient(connection, from).await {
-        feed.shared.note(format!("the queue `{from}` is not durable: its messages are lost when the broker restarts"));
+        feed.shared.note(format!(
+            "the queue `{from}` is not durable: its messages are lost when the broker restarts"
+        ));
     }
     let (settle, mut settled) = unbounded_channel::<(u64, Settlement)>();
     let mut unsettled: HashMap<u64, lapin::message::Delivery> = HashMap::new();
@@ -136,7 +151,9 @@ pub(super) async fn run(connection: &Connection, feed: &Feed) -> Result<(), Stri
                 let (settle, number) = (settle.clone(), delivery.delivery_tag);
                 unsettled.insert(number, delivery);
                 // If nobody listens any more, the connection is gone, and the broker delivers the message again.
-                let settle = Settle::new(move |how| drop(settle.send((number, how))));
+                let settle = Settle::new(move |how| {
+                    let _ = settle.send((number, how));
+                });
                 feed.sink.deliver(Delivery { message, settle });
             }
         }

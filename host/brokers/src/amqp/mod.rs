@@ -22,8 +22,8 @@ use serde::Deserialize;
 use witgate_config::scalar::{self, Text};
 use witgate_config::{Problems, Settings};
 use witgate_exchange::contracts::broker::{
-    Broker, BrokerKind, BrokerStatus, Capabilities, Consuming, MessageSink, Outgoing, PublishFailure, Publishing,
-    Subscription, Window,
+    Broker, BrokerKind, BrokerStatus, Capabilities, Consuming, MessageSink, Outgoing, PublishFailure,
+    Publishing, Subscription, Window,
 };
 
 use crate::link::{Feed, Link, Nothing, Protocol, Session, Shared};
@@ -133,7 +133,8 @@ impl Broker for AmqpBroker {
 
     /// Dots separate the words of a routing key, and `*` and `#` are the wildcards of bindings.
     fn may_fill(&self, part: &str) -> bool {
-        !part.is_empty() && !part.chars().any(|letter| letter.is_control() || matches!(letter, '.' | '*' | '#'))
+        !part.is_empty()
+            && !part.chars().any(|letter| letter.is_control() || matches!(letter, '.' | '*' | '#'))
     }
 
     fn check_target(&self, to: &str, key: Option<&str>) -> Result<(), String> {
@@ -160,7 +161,9 @@ impl Broker for AmqpBroker {
     fn publish(&self, message: Outgoing) -> Publishing {
         match &self.link {
             Some(link) => link.publish(message),
-            None => Box::pin(std::future::ready(Err(PublishFailure::Unreachable("it only is checked".to_owned())))),
+            None => Box::pin(std::future::ready(Err(PublishFailure::Unreachable(
+                "it only is checked".to_owned(),
+            )))),
         }
     }
 

@@ -39,7 +39,11 @@ impl Default for Channels {
 
 impl Channels {
     /// Publishes a message and waits for the confirm.
-    pub(super) async fn publish(&self, connection: &Connection, message: Outgoing) -> Result<(), PublishFailure> {
+    pub(super) async fn publish(
+        &self,
+        connection: &Connection,
+        message: Outgoing,
+    ) -> Result<(), PublishFailure> {
         let properties = message::properties(&message).map_err(PublishFailure::Refused)?;
         let gone = |error: Error| PublishFailure::Unreachable(error.to_string());
         // The semaphore is never closed.
@@ -73,7 +77,9 @@ impl Channels {
             }
         }
         is_transient(connection, queue).await.then(|| {
-            format!("the queue `{queue}` is not durable: what it has confirmed is lost when the broker restarts")
+            format!(
+                "the queue `{queue}` is not durable: what it has confirmed is lost when the broker restarts"
+            )
         })
     }
 }
@@ -88,7 +94,9 @@ async fn open(connection: &Connection) -> Result<Channel, Error> {
 fn judge(confirm: Result<Confirmation, Error>) -> Result<(), PublishFailure> {
     match confirm {
         Ok(Confirmation::Ack(None)) => Ok(()),
-        Ok(Confirmation::Ack(Some(returned))) => Err(PublishFailure::Unroutable(returned.reply_text.to_string())),
+        Ok(Confirmation::Ack(Some(returned))) => {
+            Err(PublishFailure::Unroutable(returned.reply_text.to_string()))
+        }
         Ok(Confirmation::Nack(_)) => Err(PublishFailure::Refused("the broker did not take it".to_owned())),
         Ok(Confirmation::NotRequested) => Err(PublishFailure::Lost("the channel has no confirms".to_owned())),
         Err(error) => Err(failure(&error)),

@@ -16,8 +16,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use witgate_config::{Problems, Settings, scalar};
 use witgate_exchange::contracts::broker::{
-    Broker, BrokerKind, BrokerStatus, Capabilities, Consuming, Counters, Delivery, Incoming, MessageSink, Outgoing,
-    PublishFailure, Publishing, Settle, Settlement, Subscription, Window,
+    Broker, BrokerKind, BrokerStatus, Capabilities, Consuming, Counters, Delivery, Incoming, MessageSink,
+    Outgoing, PublishFailure, Publishing, Settle, Settlement, Subscription, Window,
 };
 
 /// The kind `memory`.
@@ -152,8 +152,15 @@ impl Broker for Memory {
 
     fn consume(&self, subscription: Subscription, sink: Arc<dyn MessageSink>) -> Box<dyn Consuming> {
         let Subscription { from, prefetch, .. } = subscription;
-        let reader = Arc::new(Reader { sink, prefetch, held: AtomicUsize::new(0), stopped: AtomicBool::new(false) });
-        self.shared.queues().by_name.entry(from.clone()).or_default().consumers.push_back(Arc::clone(&reader));
+        let reader =
+            Arc::new(Reader { sink, prefetch, held: AtomicUsize::new(0), stopped: AtomicBool::new(false) });
+        self.shared
+            .queues()
+            .by_name
+            .entry(from.clone())
+            .or_default()
+            .consumers
+            .push_back(Arc::clone(&reader));
         self.shared.hand_out(&from);
         Box::new(Reading { shared: Arc::clone(&self.shared), queue: from, reader })
     }
@@ -168,7 +175,8 @@ impl Broker for Memory {
             messages: self.shared.counters.counts(),
             problem: None,
             last_error: queues.by_name.values().find_map(|queue| {
-                (queue.waiting.len() + queue.held >= queues.max_messages).then(|| "a queue is full".to_owned())
+                (queue.waiting.len() + queue.held >= queues.max_messages)
+                    .then(|| "a queue is full".to_owned())
             }),
         }
     }
@@ -185,7 +193,10 @@ impl Shared {
         {
             let queues = &mut *self.queues();
             if queues.bytes + bytes > queues.max_bytes {
-                return Err(PublishFailure::Full(format!("the queues hold {} bytes (`max_bytes`)", queues.bytes)));
+                return Err(PublishFailure::Full(format!(
+                    "the queues hold {} bytes (`max_bytes`)",
+                    queues.bytes
+                )));
             }
             if !queues.by_name.contains_key(&to) && queues.by_name.len() >= MOST_QUEUES {
                 return Err(PublishFailure::Refused(format!("there are {MOST_QUEUES} queues already")));
@@ -193,10 +204,19 @@ impl Shared {
             let queue = queues.by_name.entry(to.clone()).or_default();
             if queue.waiting.len() + queue.held >= queues.max_messages {
                 let most = queues.max_messages;
-                return Err(PublishFailure::Full(format!("the queue holds {most} messages (`max_messages`)")));
+                return Err(PublishFailure::Full(format!(
+                    "the queue holds {most} messages (`max_messages`)"
+                )));
             }
-            let message =
-                Incoming { id: Some(id), key, content_type, headers, body: Some(body), deliveries: 0, redelivered: false };
+            let message = Incoming {
+                id: Some(id),
+                key,
+                content_type,
+                headers,
+                body: Some(body),
+                deliveries: 0,
+                redelivered: false,
+            };
             queue.waiting.push_back(Stored { message, bytes, expires: ttl.map(|ttl| Instant::now() + ttl) });
             queues.bytes += bytes;
         }

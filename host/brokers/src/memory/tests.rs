@@ -12,7 +12,12 @@ fn broker(settings: &serde_json::Value) -> Arc<dyn Broker> {
     build(&settings, true).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
-fn publish(broker: &Arc<dyn Broker>, to: &str, body: &str, ttl: Option<Duration>) -> Result<(), PublishFailure> {
+fn publish(
+    broker: &Arc<dyn Broker>,
+    to: &str,
+    body: &str,
+    ttl: Option<Duration>,
+) -> Result<(), PublishFailure> {
     let message = Outgoing {
         id: body.to_owned(),
         to: to.to_owned(),
@@ -82,7 +87,11 @@ fn messages_are_delivered_in_order_and_within_the_prefetch() {
     drop(kept);
     let (kept, _consuming) = consume(&broker, "q", 10);
     publish(&broker, "q", "5", None).unwrap();
-    assert_eq!(kept.ids(), ["4", "5"], "dropped messages are given back, and a consumer that has ended gets none");
+    assert_eq!(
+        kept.ids(),
+        ["4", "5"],
+        "dropped messages are given back, and a consumer that has ended gets none"
+    );
 }
 
 #[test]

@@ -74,7 +74,8 @@ async fn durable(context: &Context, feed: &Feed) -> Result<PullConsumer, String>
 pub(super) async fn run(context: &Context, feed: &Feed) -> Result<(), String> {
     let consumer = durable(context, feed).await?;
     feed.report(None);
-    let mut extension = tokio::time::interval((consumer.cached_info().config.ack_wait / 3).max(Duration::from_millis(100)));
+    let mut extension =
+        tokio::time::interval((consumer.cached_info().config.ack_wait / 3).max(Duration::from_millis(100)));
     let (settle, mut settled) = unbounded_channel::<(u64, Settlement)>();
     let mut unsettled: HashMap<u64, Acker> = HashMap::new();
     let (mut next, mut fetching, mut batch) = (0, true, None);
@@ -116,7 +117,9 @@ pub(super) async fn run(context: &Context, feed: &Feed) -> Result<(), String> {
                     unsettled.insert(next, acker);
                     let (settle, number) = (settle.clone(), next);
                     // If nobody listens any more, the connection is gone, and the broker delivers the message again.
-                    let settle = Settle::new(move |how| drop(settle.send((number, how))));
+                    let settle = Settle::new(move |how| {
+                    let _ = settle.send((number, how));
+                });
                     feed.sink.deliver(Delivery { message: read, settle });
                 }
                 None => batch = None,

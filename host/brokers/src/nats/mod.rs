@@ -20,8 +20,8 @@ use serde::Deserialize;
 use witgate_config::scalar::{self, Text};
 use witgate_config::{Problems, Settings};
 use witgate_exchange::contracts::broker::{
-    Broker, BrokerKind, BrokerStatus, Capabilities, Consuming, MessageSink, Outgoing, PublishFailure, Publishing,
-    Subscription, Window,
+    Broker, BrokerKind, BrokerStatus, Capabilities, Consuming, MessageSink, Outgoing, PublishFailure,
+    Publishing, Subscription, Window,
 };
 
 use crate::link::{Feed, Link, Nothing, Protocol, Session, Shared};
@@ -135,7 +135,8 @@ impl Broker for NatsBroker {
 
     /// Dots separate the tokens of a subject, and `*` and `>` are wildcards.
     fn may_fill(&self, part: &str) -> bool {
-        let refused = |letter: char| letter.is_control() || letter.is_whitespace() || matches!(letter, '.' | '*' | '>');
+        let refused =
+            |letter: char| letter.is_control() || letter.is_whitespace() || matches!(letter, '.' | '*' | '>');
         !part.is_empty() && !part.chars().any(refused)
     }
 
@@ -147,7 +148,9 @@ impl Broker for NatsBroker {
             return Err("subjects that begin with `$` or `_INBOX` are the broker's own".to_owned());
         }
         match key {
-            Some(key) if key.chars().any(char::is_control) => Err("a key has no control characters".to_owned()),
+            Some(key) if key.chars().any(char::is_control) => {
+                Err("a key has no control characters".to_owned())
+            }
             _ => Ok(()),
         }
     }
@@ -157,13 +160,19 @@ impl Broker for NatsBroker {
         if self.may_fill(from) && !from.contains(['/', '\\']) {
             return Ok(());
         }
-        Err(vec![settings.problem("", "`from` is the name of a stream, without dots, wildcards and white space", None)])
+        Err(vec![settings.problem(
+            "",
+            "`from` is the name of a stream, without dots, wildcards and white space",
+            None,
+        )])
     }
 
     fn publish(&self, message: Outgoing) -> Publishing {
         match &self.link {
             Some(link) => link.publish(message),
-            None => Box::pin(std::future::ready(Err(PublishFailure::Unreachable("it only is checked".to_owned())))),
+            None => Box::pin(std::future::ready(Err(PublishFailure::Unreachable(
+                "it only is checked".to_owned(),
+            )))),
         }
     }
 
@@ -196,7 +205,8 @@ impl Protocol for Nats {
 
     async fn connect(&self) -> Result<NatsSession, String> {
         // The link connects again, so that it knows what became of each connection.
-        let mut options = ConnectOptions::new().name("witgate").max_reconnects(1).request_timeout(Some(LONGEST_CONFIRM));
+        let mut options =
+            ConnectOptions::new().name("witgate").max_reconnects(1).request_timeout(Some(LONGEST_CONFIRM));
         if let Some(token) = &self.token {
             options = options.token(token.clone());
         }
@@ -216,7 +226,8 @@ pub struct NatsSession {
 impl Session for NatsSession {
     async fn publish(&self, message: Outgoing, _shared: &Shared) -> Result<(), PublishFailure> {
         let headers = message::headers(&message).map_err(PublishFailure::Refused)?;
-        let published = PublishMessage::build().payload(message.body.clone()).headers(headers).message_id(&message.id);
+        let published =
+            PublishMessage::build().payload(message.body.clone()).headers(headers).message_id(&message.id);
         let confirm = match self.context.send_publish(message.to.clone(), published).await {
             Ok(confirm) => confirm.await,
             Err(error) => Err(error),

@@ -150,14 +150,22 @@ impl Section for Consumer {
         let listener = self.listener(at, scope);
         if self.prefetch < self.concurrency {
             let message = "`prefetch` is smaller than `concurrency`, which could never be reached";
-            let at = if scope.is_written(&child(at, "prefetch")) { child(at, "prefetch") } else { child(at, "concurrency") };
+            let at = if scope.is_written(&child(at, "prefetch")) {
+                child(at, "prefetch")
+            } else {
+                child(at, "concurrency")
+            };
             scope.report(&at, message, Some(format!("set `prefetch` to {} or more", self.concurrency)));
         }
         let name = crate::pointer::segments(at).last().map(|name| name.to_string()).unwrap_or_default();
         let host = self.host.unwrap_or(name);
         if !is_target(&self.path) {
             let hint = "e.g. path = \"/hooks/billing\"".to_owned();
-            scope.report(&child(at, "path"), "expected a path that begins with a slash, percent-encoded", Some(hint));
+            scope.report(
+                &child(at, "path"),
+                "expected a path that begins with a slash, percent-encoded",
+                Some(hint),
+            );
         }
         if !is_host(&host) {
             let hint = "e.g. host = \"billing.internal\"".to_owned();
@@ -209,7 +217,8 @@ impl Section for Consumer {
 
 /// Whether this is a path, with a query or without one.
 fn is_target(path: &str) -> bool {
-    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(&byte))
+    path.starts_with('/')
+        && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(&byte))
 }
 
 /// Whether this can be the authority of a URL.

@@ -64,7 +64,11 @@ impl Publish {
         let key = self.key.map(|key| composed(&key, parameters, &child(at, "key"), scope));
         if to.depends_on_the_request() && self.allow.is_empty() {
             let hint = "list the values that it may have: allow = [\"orders.eu\", \"orders.us\"]".to_owned();
-            scope.report(&child(at, "to"), "a part of `to` comes from the request, so `allow` is required", Some(hint));
+            scope.report(
+                &child(at, "to"),
+                "a part of `to` comes from the request, so `allow` is required",
+                Some(hint),
+            );
         }
         if !to.depends_on_the_request() && !self.allow.is_empty() {
             let message = "`allow` has no effect, because `to` is the same for every request";
@@ -94,7 +98,15 @@ impl Publish {
 
 /// Headers that belong to a connection.
 const FRAMING: &[&str] = &[
-    "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 ];
 
 /// Reads a text with `{...}` in it.

@@ -287,7 +287,12 @@ pub struct Window {
 impl Window {
     /// Room for this many messages whose bodies have this many bytes together.
     pub fn new(most_messages: usize, most_bytes: usize) -> Arc<Window> {
-        Arc::new(Window { most_messages, most_bytes, messages: AtomicUsize::new(0), bytes: AtomicUsize::new(0) })
+        Arc::new(Window {
+            most_messages,
+            most_bytes,
+            messages: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+        })
     }
 
     /// Takes the room of one message without bytes; `None` if there is none left.
@@ -358,7 +363,8 @@ mod tests {
     #[test]
     fn a_message_that_is_dropped_is_returned() {
         let (told, heard) = channel();
-        let settle = |told: std::sync::mpsc::Sender<_>| Settle::new(move |how| told.send(how).expect("heard"));
+        let settle =
+            |told: std::sync::mpsc::Sender<_>| Settle::new(move |how| told.send(how).expect("heard"));
         drop(settle(told.clone()));
         settle(told).settle(Settlement::Acknowledged);
         assert_eq!(heard.iter().collect::<Vec<_>>(), [Settlement::Returned, Settlement::Acknowledged]);

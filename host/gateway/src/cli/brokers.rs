@@ -33,13 +33,25 @@ fn describe(status: &MessageStatus) -> String {
         return "no broker is configured\n".to_owned();
     }
     let brokers: Vec<_> = status.brokers.iter().map(broker).collect();
-    let mut text =
-        table(["BROKER", "KIND", "STATE", "IN FLIGHT", "PUBLISHED", "CONFIRMED", "RETURNED", "FAILED", "CONSUMED"], &brokers);
+    let mut text = table(
+        ["BROKER", "KIND", "STATE", "IN FLIGHT", "PUBLISHED", "CONFIRMED", "RETURNED", "FAILED", "CONSUMED"],
+        &brokers,
+    );
     if !status.consumers.is_empty() {
         let consumers: Vec<_> = status.consumers.iter().map(consumer).collect();
         text.push('\n');
         text += &table(
-            ["CONSUMER", "BROKER", "FROM", "STATE", "UNSETTLED", "ACKNOWLEDGED", "TRIED AGAIN", "DEAD", "DISCARDED"],
+            [
+                "CONSUMER",
+                "BROKER",
+                "FROM",
+                "STATE",
+                "UNSETTLED",
+                "ACKNOWLEDGED",
+                "TRIED AGAIN",
+                "DEAD",
+                "DISCARDED",
+            ],
             &consumers,
         );
     }

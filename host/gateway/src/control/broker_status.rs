@@ -56,7 +56,8 @@ impl MessageStatus {
     pub(crate) fn of(snapshot: &Snapshot) -> MessageStatus {
         let kind = |name: &str| snapshot.config.brokers.get(name).map(|broker| broker.kind.clone());
         let brokers = snapshot.brokers.iter();
-        let brokers = brokers.map(|(name, broker)| BrokerRow::of(name, kind(name).unwrap_or_default(), &**broker));
+        let brokers =
+            brokers.map(|(name, broker)| BrokerRow::of(name, kind(name).unwrap_or_default(), &**broker));
         let consumers = snapshot.consumers.iter().map(|(name, consumer)| ConsumerRow::of(name, consumer));
         MessageStatus { brokers: brokers.collect(), consumers: consumers.collect() }
     }

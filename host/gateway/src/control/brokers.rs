@@ -100,13 +100,19 @@ mod tests {
         let told = |kind: &str| {
             let text = format!("[brokers.b]\nkind = \"{kind}\"\nno_such_key = 1\n");
             let (_, problems) = Brokers::for_checking().next(&config(&text));
-            problems.iter().map(|problem| format!("{}: {} ({:?})\n", problem.key, problem.message, problem.hint)).collect()
+            problems
+                .iter()
+                .map(|problem| format!("{}: {} ({:?})\n", problem.key, problem.message, problem.hint))
+                .collect()
         };
         for kind in KINDS {
             let told: String = told(kind.name);
             assert!(told.contains("no_such_key"), "{}: {told}", kind.name);
         }
         let told: String = told("paper");
-        assert!(told.contains("brokers.b: there is no kind of broker `paper`") && told.contains("memory"), "{told}");
+        assert!(
+            told.contains("brokers.b: there is no kind of broker `paper`") && told.contains("memory"),
+            "{told}"
+        );
     }
 }

@@ -251,7 +251,7 @@ pub(super) fn build(
     match (draft, snapshot) {
         (Ok(draft), Ok(snapshot)) if problems.is_empty() => {
             Ok(Built { draft, snapshot, kept: Kept { states, data, brokers } })
-        },
+        }
         (draft, snapshot) => {
             let objections = draft.err().unwrap_or_default();
             problems.extend(objections.configuration);

@@ -39,7 +39,11 @@ impl Consumer {
         let (Some(broker), Some(target)) = (&self.dead_letter, &self.settings.dead_letter) else {
             let name: &str = &self.name;
             let what = "a message was discarded that could not be delivered";
-            telemetry.log(LogLevel::Warn, what, &[("consumer", &name), ("code", &reason.code), ("attempts", &attempts)]);
+            telemetry.log(
+                LogLevel::Warn,
+                what,
+                &[("consumer", &name), ("code", &reason.code), ("attempts", &attempts)],
+            );
             return true;
         };
         let rounds = rounds(message);

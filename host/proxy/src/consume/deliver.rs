@@ -83,7 +83,9 @@ async fn deliver(gateway: &Gateway, consumer: &Consumer, delivery: Delivery) {
                     break;
                 }
                 Counts::add(&consumer.counts.tried_again);
-                if consumer.broker.capabilities().delayed_retry && consumer.settings.ordering == model::Ordering::None {
+                if consumer.broker.capabilities().delayed_retry
+                    && consumer.settings.ordering == model::Ordering::None
+                {
                     return settle.settle(Settlement::Again(wait));
                 }
                 if tokio::time::timeout(wait, consumer.pause.stopped()).await.is_ok() {
@@ -100,7 +102,8 @@ async fn deliver(gateway: &Gateway, consumer: &Consumer, delivery: Delivery) {
 
 /// Waits for the place in the line of messages with the same key. `None`: the consumer ends.
 async fn stand_in_line(consumer: &Consumer, message: &Incoming) -> Option<Option<OwnedMutexGuard<()>>> {
-    let Some(key) = message.key.as_ref().filter(|_| consumer.settings.ordering == model::Ordering::Key) else {
+    let Some(key) = message.key.as_ref().filter(|_| consumer.settings.ordering == model::Ordering::Key)
+    else {
         return Some(None);
     };
     let line = consumer.line(key);
@@ -159,12 +162,17 @@ async fn attempt(gateway: &Gateway, consumer: &Consumer, message: &Incoming, att
     let request = match request::request(consumer, message, attempt) {
         Ok(request) => request,
         Err(why) => {
-            gateway.telemetry.log(model::LogLevel::Warn, "a message cannot become a request", &[("why", &why)]);
+            gateway.telemetry.log(
+                model::LogLevel::Warn,
+                "a message cannot become a request",
+                &[("why", &why)],
+            );
             return Verdict::Refused(Reason { code: "message-malformed", status: None, after: None });
         }
     };
     let has_token = request::token(consumer, message).is_some();
-    let mut ingress = Ingress::new(Source::Message, consumer.settings.listener.as_str().into(), None, consumer.limits);
+    let mut ingress =
+        Ingress::new(Source::Message, consumer.settings.listener.as_str().into(), None, consumer.limits);
     ingress.identity = consumer.identity.clone().filter(|_| !has_token);
     let told = Rc::new(Cell::new(Outcome::Abandoned));
     let tell = Rc::clone(&told);

@@ -9,7 +9,11 @@ use super::Consumers;
 use crate::destination::Brokers;
 
 /// Writes the condition and the counts of every broker and every consumer.
-pub(crate) fn encode(brokers: &Brokers, consumers: &Consumers, encoder: &mut DescriptorEncoder) -> fmt::Result {
+pub(crate) fn encode(
+    brokers: &Brokers,
+    consumers: &Consumers,
+    encoder: &mut DescriptorEncoder,
+) -> fmt::Result {
     if brokers.is_empty() {
         return Ok(());
     }
@@ -32,7 +36,8 @@ pub(crate) fn encode(brokers: &Brokers, consumers: &Consumers, encoder: &mut Des
             family.counter(&[("broker", *name), ("state", *state)], *count)?;
         }
     }
-    let states: Vec<_> = consumers.iter().map(|(name, consumer)| (name.as_str(), consumer.status())).collect();
+    let states: Vec<_> =
+        consumers.iter().map(|(name, consumer)| (name.as_str(), consumer.status())).collect();
     let help = "Messages of a consumer that are fetched and not settled";
     let mut family = Family::gauges(encoder, "witgate_consumer_unsettled", help)?;
     for (name, status) in &states {

@@ -72,7 +72,8 @@ impl Consumer {
         // A broker that is not in service has a problem of its own, which is reported.
         let broker = brokers.get(&settings.broker).ok_or_else(Problems::new)?;
         let listener = config.listeners.iter().find(|listener| listener.name == settings.listener);
-        let listener = listener.ok_or_else(|| vec![problem("listener", "there is no listener".to_owned())])?;
+        let listener =
+            listener.ok_or_else(|| vec![problem("listener", "there is no listener".to_owned())])?;
         broker.check_source(&settings.from, &settings.source)?;
         let dead_letter = settings.dead_letter.as_ref().map(|dead_letter| {
             let broker = brokers.get(&dead_letter.broker);
@@ -80,7 +81,8 @@ impl Consumer {
             broker.check_target(&dead_letter.to, dead_letter.key.as_deref()).map(|()| Arc::clone(broker))
         });
         let dead_letter = dead_letter.transpose().map_err(|why| vec![problem("dead_letter", why)])?;
-        let filter = FieldConditions::compile(&settings.filter).map_err(|why| vec![problem("filter", why)])?;
+        let filter =
+            FieldConditions::compile(&settings.filter).map_err(|why| vec![problem("filter", why)])?;
         let method = Method::from_bytes(settings.method.as_bytes());
         let target = format!("http://{}{}", settings.host, settings.path).parse();
         let (Ok(method), Ok(target)) = (method, target) else {
@@ -151,7 +153,8 @@ pub(crate) fn build(
     for name in config.consumers.keys() {
         match Consumer::build(name, config, brokers) {
             Ok(built) => {
-                let equal = before.and_then(|before| before.get(name)).filter(|before| before.is_equal(&built));
+                let equal =
+                    before.and_then(|before| before.get(name)).filter(|before| before.is_equal(&built));
                 consumers.insert(name.clone(), equal.map_or_else(|| Arc::new(built), Arc::clone));
             }
             Err(more) => problems.extend(more),

@@ -32,8 +32,18 @@ const KEYS: [&str; 4] = ["apikey", "api-key", "x-api-key", "x-auth-token"];
 
 /// Headers that belong to a connection or that change what a request asks for. A message has neither.
 const OF_A_CONNECTION: [&str; 12] = [
-    "connection", "content-length", "expect", "host", "keep-alive", "proxy-connection", "te", "trailer",
-    "transfer-encoding", "upgrade", "http2-settings", "range",
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "range",
 ];
 
 /// Bytes of the name of a header that are encoded: all but lower-case letters, digits, dots and dashes.
@@ -43,7 +53,11 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.');
 ///
 /// # Errors
 /// The message has a header that a request cannot hold; a sentence.
-pub(super) fn request(consumer: &Consumer, message: &Incoming, attempt: u32) -> Result<Request<Body>, String> {
+pub(super) fn request(
+    consumer: &Consumer,
+    message: &Incoming,
+    attempt: u32,
+) -> Result<Request<Body>, String> {
     let mut headers = HeaderMap::with_capacity(message.headers.len() + 6);
     for (name, value) in &message.headers {
         let name = header_name(name)?;
@@ -103,7 +117,9 @@ fn takes(consumer: &Consumer, name: &HeaderName) -> bool {
         return false;
     }
     match &consumer.settings.headers {
-        Some(named) => named.iter().any(|named| named == name) || OF_A_TRACE.iter().any(|known| known == name),
+        Some(named) => {
+            named.iter().any(|named| named == name) || OF_A_TRACE.iter().any(|known| known == name)
+        }
         None => !CREDENTIAL_HEADERS.iter().any(|header| header == name) && !KEYS.contains(&name),
     }
 }
@@ -118,7 +134,9 @@ fn header_name(name: &str) -> Result<HeaderName, String> {
 fn header_value(name: &HeaderName, value: &[u8]) -> Result<HeaderValue, String> {
     let fits = field::is_text(value) && value.trim_ascii().len() == value.len();
     let value = HeaderValue::from_bytes(value).ok().filter(|_| fits);
-    value.ok_or_else(|| format!("the header `{name}` has a control character, or white space around its value"))
+    value.ok_or_else(|| {
+        format!("the header `{name}` has a control character, or white space around its value")
+    })
 }
 
 /// A text of the gateway or of a broker's property as a value; what a value cannot hold is percent-encoded.
@@ -173,7 +191,10 @@ mod tests {
             "x-order",
         ];
         assert_eq!(names, expected);
-        assert_eq!((&headers["witgate-attempt"], &headers["content-length"]), (&HeaderValue::from(2), &HeaderValue::from(0)));
+        assert_eq!(
+            (&headers["witgate-attempt"], &headers["content-length"]),
+            (&HeaderValue::from(2), &HeaderValue::from(0))
+        );
         assert_eq!(headers["witgate-message-id"], "i d");
     }
 
@@ -181,7 +202,10 @@ mod tests {
     fn a_list_of_headers_restricts_them_and_may_name_credentials_and_a_token() {
         let some = message(&[("x-a", "1"), ("x-b", "2"), ("cookie", "c"), ("x-token", "t")]);
         let headers = made("headers = [\"x-a\", \"cookie\"]\ntoken = \"x-token\"", &some).unwrap();
-        assert_eq!((&headers["x-a"], &headers["cookie"], &headers["authorization"]), (&"1".parse().unwrap(), &"c".parse().unwrap(), &"Bearer t".parse().unwrap()));
+        assert_eq!(
+            (&headers["x-a"], &headers["cookie"], &headers["authorization"]),
+            (&"1".parse().unwrap(), &"c".parse().unwrap(), &"Bearer t".parse().unwrap())
+        );
         assert!(!headers.contains_key("x-b") && !headers.contains_key("x-token"));
     }
 

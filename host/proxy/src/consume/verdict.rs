@@ -37,7 +37,12 @@ pub(super) struct Reason {
 }
 
 /// Judges the outcome of a request.
-pub(super) fn of(settings: &model::Consumer, outcome: Outcome, status: StatusCode, headers: &HeaderMap) -> Verdict {
+pub(super) fn of(
+    settings: &model::Consumer,
+    outcome: Outcome,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> Verdict {
     let reason = |code| Reason { code, status: Some(status), after: retry_after(headers) };
     match outcome {
         Outcome::Abandoned => Verdict::Vanished,

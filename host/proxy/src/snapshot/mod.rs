@@ -93,12 +93,8 @@ impl Snapshot {
         });
         let upstreams = Arc::new(upstreams);
         let routers = routes::build(&config, &upstreams, &brokers, &plugins, &mut problems);
-        let consumers = consume::build(
-            &config,
-            &brokers,
-            previous.map(|previous| &previous.consumers),
-            &mut problems,
-        );
+        let consumers =
+            consume::build(&config, &brokers, previous.map(|previous| &previous.consumers), &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }

@@ -31,8 +31,9 @@ pub(super) fn build(
         .enumerate()
         .filter_map(|(position, route)| {
             let filters = build_filters(&route.filters, problems);
-            let rule =
-                Rule::compile(position, route, upstreams, brokers).map_err(|more| problems.extend(more)).ok()?;
+            let rule = Rule::compile(position, route, upstreams, brokers)
+                .map_err(|more| problems.extend(more))
+                .ok()?;
             Some((route, Arc::new(rule), filters))
         })
         .collect();

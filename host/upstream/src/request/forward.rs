@@ -80,7 +80,8 @@ impl Forward {
         let request = UpstreamRequest {
             upgrade: upgrade.as_ref(),
             shareable: head.identity.is_none().then_some(head.scheme),
-            rules: Rules::new(&upstream.config.retry, Some(&self.retry)).retried_by_sender(facts.retried_by_sender),
+            rules: Rules::new(&upstream.config.retry, Some(&self.retry))
+                .retried_by_sender(facts.retried_by_sender),
             allowance,
             informational: Some(&facts.informational),
             ..of_client(

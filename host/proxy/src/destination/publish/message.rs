@@ -19,7 +19,8 @@ pub(super) fn headers(head: &RequestHead, named: &[String]) -> Result<Vec<(Strin
     let mut headers = Vec::new();
     if let Some(trace) = &head.trace {
         // The span of this hop is the parent of what the consumer does.
-        headers.push((TRACEPARENT.as_str().to_owned(), Bytes::copy_from_slice(&trace.traceparent(&trace.span))));
+        headers
+            .push((TRACEPARENT.as_str().to_owned(), Bytes::copy_from_slice(&trace.traceparent(&trace.span))));
     }
     let always = ALWAYS;
     for name in always.iter().map(HeaderName::as_str).chain(named.iter().map(String::as_str)) {
@@ -44,8 +45,9 @@ pub(super) fn content_type(head: &RequestHead) -> Result<Option<String>, Fault> 
 fn joined(head: &RequestHead, name: &str) -> Result<Option<String>, Fault> {
     let mut joined: Option<String> = None;
     for value in head.headers.get_all(name) {
-        let value = std::str::from_utf8(value.as_bytes())
-            .map_err(|_| Fault::new(FaultKind::BadMessage).detail(format!("the header `{name}` is not UTF-8")))?;
+        let value = std::str::from_utf8(value.as_bytes()).map_err(|_| {
+            Fault::new(FaultKind::BadMessage).detail(format!("the header `{name}` is not UTF-8"))
+        })?;
         joined = Some(joined.map_or_else(|| value.to_owned(), |before| format!("{before}, {value}")));
     }
     Ok(joined)

@@ -73,7 +73,8 @@ impl Publish {
         let (to, key) = self.target.fill(&facts.head, &*self.broker)?;
         let headers = message::headers(&facts.head, &self.settings.headers)?;
         let content_type = message::content_type(&facts.head)?;
-        let mut rooms = [&self.window, self.broker.window()].map(Window::enter).into_iter().collect::<Option<Vec<_>>>();
+        let mut rooms =
+            [&self.window, self.broker.window()].map(Window::enter).into_iter().collect::<Option<Vec<_>>>();
         let Some(rooms) = rooms.as_mut() else { return Err(no_room()) };
         let body = read(body, rooms, self.broker.largest()).await?;
         let id = new_id();
@@ -89,7 +90,9 @@ impl Publish {
         };
         let until = Instant::now() + self.settings.timeout;
         let until = facts.deadline().map_or(until, |deadline| until.min(deadline));
-        confirmed(&*self.broker, message, until.saturating_duration_since(Instant::now())).await.map_err(fault)?;
+        confirmed(&*self.broker, message, until.saturating_duration_since(Instant::now()))
+            .await
+            .map_err(fault)?;
         Ok(id)
     }
 }
@@ -150,7 +153,8 @@ fn no_room() -> Fault {
 
 /// Reads a body whole. It takes room while it grows, so that no more than the room is ever in memory.
 async fn read(mut body: Body, rooms: &mut [Room], largest: usize) -> Result<Bytes, Fault> {
-    let too_large = || Fault::new(FaultKind::MessageTooLarge).detail(format!("the broker takes {largest} bytes"));
+    let too_large =
+        || Fault::new(FaultKind::MessageTooLarge).detail(format!("the broker takes {largest} bytes"));
     if http_body::Body::size_hint(&body).lower() > largest as u64 {
         return Err(too_large());
     }

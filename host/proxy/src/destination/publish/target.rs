@@ -30,7 +30,11 @@ impl Target {
     ///
     /// # Errors
     /// `BadMessage` if the request lacks a part, or has one with a meaning for the broker, or leads elsewhere than allowed.
-    pub(super) fn fill(&self, head: &RequestHead, broker: &dyn Broker) -> Result<(String, Option<String>), Fault> {
+    pub(super) fn fill(
+        &self,
+        head: &RequestHead,
+        broker: &dyn Broker,
+    ) -> Result<(String, Option<String>), Fault> {
         let to = compose(&self.to, head, broker)?;
         let key = self.key.as_ref().map(|key| compose(key, head, broker)).transpose()?;
         if self.to.depends_on_the_request() && !self.allow.contains(&to) {
@@ -58,9 +62,10 @@ fn compose(text: &Composed, head: &RequestHead, broker: &dyn Broker) -> Result<S
                 let only = values.next().filter(|_| values.next().is_none());
                 (format!("the header `{name}`"), only.and_then(|value| value.to_str().ok()))
             }
-            Piece::Claim(name) => {
-                (format!("the claim `{name}`"), head.identity.as_ref().and_then(|identity| identity.claim(name)))
-            }
+            Piece::Claim(name) => (
+                format!("the claim `{name}`"),
+                head.identity.as_ref().and_then(|identity| identity.claim(name)),
+            ),
             Piece::Subject => {
                 ("the subject".to_owned(), head.identity.as_ref().map(|identity| identity.subject.as_str()))
             }
@@ -69,7 +74,9 @@ fn compose(text: &Composed, head: &RequestHead, broker: &dyn Broker) -> Result<S
             return Err(bad(format!("{what} is missing, is repeated or is no text")));
         };
         if !broker.may_fill(part) {
-            return Err(bad(format!("{what} has a character that has a meaning for the broker, or is empty")));
+            return Err(bad(format!(
+                "{what} has a character that has a meaning for the broker, or is empty"
+            )));
         }
         composed.push_str(part);
     }

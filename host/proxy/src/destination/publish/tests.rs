@@ -35,7 +35,11 @@ pub(crate) struct FakeBroker {
 
 impl FakeBroker {
     pub(crate) fn new(outcome: Result<(), PublishFailure>) -> Arc<FakeBroker> {
-        Arc::new(FakeBroker { outcome: Some(outcome), window: Window::new(2, 15), published: Mutex::default() })
+        Arc::new(FakeBroker {
+            outcome: Some(outcome),
+            window: Window::new(2, 15),
+            published: Mutex::default(),
+        })
     }
 
     /// It never confirms.
@@ -123,7 +127,12 @@ fn built(broker: &Arc<FakeBroker>, keys: &str) -> Result<Publish, Mistake> {
 }
 
 /// Publishes a request with this id in its path.
-fn publish(publish: &Publish, id: &str, headers: &[(&str, &str)], body: &'static str) -> Result<Response<Body>, Fault> {
+fn publish(
+    publish: &Publish,
+    id: &str,
+    headers: &[(&str, &str)],
+    body: &'static str,
+) -> Result<Response<Body>, Fault> {
     let mut head = testing::head(Method::POST, "/orders/x", headers);
     head.parameters = vec![("id".into(), id.to_owned())];
     let identity = Identity {
