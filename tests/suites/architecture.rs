@@ -56,7 +56,7 @@ const FOLDERS: [(&str, &str, &[&str]); 25] = [
 ];
 
 /// Libraries that only some crates may use, and these crates.
-const RESERVED: [(&str, &[&str]); 9] = [
+const RESERVED: [(&str, &[&str]); 8] = [
     ("wasmtime", &["host/wasm"]),
     (
         "tokio",
@@ -79,7 +79,6 @@ const RESERVED: [(&str, &[&str]); 9] = [
     ("redb", &["host/state"]),
     ("hickory_resolver", &["host/discovery"]),
     ("lapin", &["host/brokers"]),
-    ("async_nats", &["host/brokers"]),
 ];
 
 /// Adds the source files of a folder and of those in it, except for what a build has left there.

@@ -4,7 +4,6 @@
 //! |---|---|---|
 //! | `memory` | [`memory::KIND`] | trying things out, and messages that may be lost |
 //! | `amqp` | [`amqp::KIND`] | RabbitMQ |
-//! | `nats` | [`nats::KIND`] | NATS and its streams (JetStream) |
 //!
 //! The trait is [`Broker`](witgate_exchange::contracts::broker::Broker). Each kind is a Cargo feature, because only it needs
 //! its client library. Kinds with a connection share [`link`]: a thread with the connection, which is made anew for ever.
@@ -13,12 +12,10 @@
 
 #[cfg(feature = "amqp")]
 pub mod amqp;
-#[cfg(any(feature = "amqp", feature = "nats"))]
+#[cfg(feature = "amqp")]
 pub mod link;
 #[cfg(feature = "memory")]
 pub mod memory;
-#[cfg(feature = "nats")]
-pub mod nats;
 
 use witgate_exchange::contracts::broker::BrokerKind;
 
@@ -28,12 +25,10 @@ pub const KINDS: &[BrokerKind] = &[
     memory::KIND,
     #[cfg(feature = "amqp")]
     amqp::KIND,
-    #[cfg(feature = "nats")]
-    nats::KIND,
 ];
 
 /// The names of all kinds that there are, compiled in or not.
-pub const NAMES: [&str; 3] = ["memory", "amqp", "nats"];
+pub const NAMES: [&str; 2] = ["memory", "amqp"];
 
 #[cfg(test)]
 mod tests {

@@ -4,8 +4,6 @@
 mod load;
 mod memory;
 #[cfg(feature = "full")]
-mod nats;
-#[cfg(feature = "full")]
 mod programs;
 #[cfg(feature = "full")]
 mod rabbit;

@@ -54,7 +54,7 @@ impl Composed {
 pub struct Publish {
     /// Name of the broker.
     pub broker: String,
-    /// The exchange, queue or subject.
+    /// The exchange or queue.
     pub to: Composed,
     /// The values that `to` may have, if a request has a part in it.
     pub allow: Vec<String>,
@@ -75,7 +75,7 @@ pub struct Publish {
 pub struct Consumer {
     /// Name of the broker.
     pub broker: String,
-    /// The queue or subject.
+    /// The queue.
     pub from: String,
     /// What only the kind of the broker understands.
     pub source: Settings,
@@ -130,7 +130,7 @@ pub enum Ordering {
 pub struct DeadLetter {
     /// Name of the broker.
     pub broker: String,
-    /// The exchange, queue or subject.
+    /// The exchange or queue.
     pub to: String,
     /// The key.
     pub key: Option<String>,

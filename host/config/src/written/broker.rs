@@ -30,7 +30,7 @@ impl JsonSchema for Broker {
                 "kind": {
                     "type": "string",
                     "minLength": 1,
-                    "description": "The kind of the broker. `memory`: queues in this process, which are lost when it ends. `amqp`: RabbitMQ. `nats`: NATS and JetStream. The last two are in builds with the feature `full`."
+                    "description": "The kind of the broker. `memory`: queues in this process, which are lost when it ends. `amqp`: RabbitMQ; in builds with the feature `full`."
                 }
             },
             "required": ["kind"]

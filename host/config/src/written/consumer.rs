@@ -22,7 +22,7 @@ pub(crate) struct Consumer {
     /// Name of the broker.
     #[schemars(length(min = 1))]
     broker: String,
-    /// The queue (`memory`, `amqp`), or the subject or the stream (`nats`).
+    /// The queue.
     #[schemars(length(min = 1))]
     from: String,
     /// Settings of the source that only the kind of the broker understands; see the page on messages.
@@ -109,7 +109,7 @@ enum Discard {
 struct DeadLetterTable {
     /// Name of the broker. Without it, that of the consumer.
     broker: Option<String>,
-    /// The queue (`memory`), the exchange (`amqp`, `""` is the default exchange), or the subject (`nats`).
+    /// The queue (`memory`), or the exchange (`amqp`, `""` is the default exchange).
     to: String,
     /// The key. For `amqp`, the routing key.
     key: Option<String>,

@@ -22,8 +22,8 @@ pub(crate) struct Publish {
     /// Name of the broker.
     #[schemars(length(min = 1))]
     broker: String,
-    /// Where to: the queue (`memory`), the exchange (`amqp`; `""` is the default exchange, whose key is the name of a
-    /// queue), or the subject (`nats`).
+    /// Where to: the queue (`memory`), or the exchange (`amqp`; `""` is the default exchange, whose key is the name of a
+    /// queue).
     to: String,
     /// The values that `to` may have. Required if a part of `to` comes from the request; any other value gets 400.
     allow: Vec<String>,
