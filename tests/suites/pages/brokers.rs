@@ -13,7 +13,6 @@ A configuration that asks a kind for what it cannot do is refused by `witgate va
 - **expire**: messages can have a `ttl`
 - **order**: messages of a source are delivered in the order in which they were published
 - **attempts**: the broker counts how often it delivered a message, so that `attempts` holds over restarts of the gateway; else they begin anew
-- **delayed retry**: the broker waits before it delivers a message again; else the gateway holds it meanwhile
 - **declare**: the gateway can create the source of a consumer
 
 ";
@@ -38,21 +37,10 @@ fn the_list_of_kinds_of_brokers_is_current() {
             cell(can.expire),
             cell(can.order),
             cell(can.attempts),
-            cell(can.delayed_retry),
             cell(can.declare),
         ]
     });
-    let headings = [
-        "kind",
-        "what it is",
-        "durable",
-        "routed",
-        "expire",
-        "order",
-        "attempts",
-        "delayed retry",
-        "declare",
-    ];
+    let headings = ["kind", "what it is", "durable", "routed", "expire", "order", "attempts", "declare"];
     text += &table(headings, rows);
     hold("brokers.md", &(text.trim_end().to_owned() + "\n"));
 }

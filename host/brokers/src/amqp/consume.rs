@@ -135,7 +135,7 @@ pub(super) async fn run(connection: &Connection, feed: &Feed) -> Result<(), Stri
                 let Some(delivery) = unsettled.remove(&tag) else { continue };
                 let done = match how {
                     Settlement::Acknowledged => delivery.ack(BasicAckOptions::default()).await,
-                    Settlement::Again(_) | Settlement::Returned => {
+                    Settlement::Returned => {
                         delivery.nack(BasicNackOptions { requeue: true, multiple: false }).await
                     }
                 };

@@ -40,7 +40,6 @@ pub const KIND: BrokerKind = BrokerKind {
         expire: true,
         order: true,
         attempts: true,
-        delayed_retry: false,
         declare: true,
     },
     build,

@@ -30,7 +30,6 @@ pub const KIND: BrokerKind = BrokerKind {
         expire: true,
         order: true,
         attempts: false,
-        delayed_retry: false,
         declare: false,
     },
     build,
@@ -261,7 +260,7 @@ impl Shared {
             queue.held -= 1;
             match how {
                 Settlement::Acknowledged => queues.bytes -= stored.bytes,
-                Settlement::Again(_) | Settlement::Returned => {
+                Settlement::Returned => {
                     stored.message.redelivered = true;
                     queue.waiting.push_front(stored);
                 }

@@ -66,8 +66,6 @@ pub struct Capabilities {
     pub order: bool,
     /// Whether the broker counts how often a message was delivered.
     pub attempts: bool,
-    /// Whether the broker waits by itself before it delivers a message again.
-    pub delayed_retry: bool,
     /// Whether the gateway can create the source of a consumer (`declare`).
     pub declare: bool,
 }
@@ -179,8 +177,6 @@ pub struct Delivery {
 pub enum Settlement {
     /// It is done with.
     Acknowledged,
-    /// It is to be delivered again after this time. Only for kinds with `delayed_retry`.
-    Again(Duration),
     /// It is given back, to be delivered again to whoever consumes.
     Returned,
 }

@@ -83,11 +83,6 @@ async fn deliver(gateway: &Gateway, consumer: &Consumer, delivery: Delivery) {
                     break;
                 }
                 Counts::add(&consumer.counts.tried_again);
-                if consumer.broker.capabilities().delayed_retry
-                    && consumer.settings.ordering == model::Ordering::None
-                {
-                    return settle.settle(Settlement::Again(wait));
-                }
                 if tokio::time::timeout(wait, consumer.pause.stopped()).await.is_ok() {
                     return give_back(consumer, settle);
                 }

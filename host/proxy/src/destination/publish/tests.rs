@@ -22,7 +22,6 @@ static CAPABILITIES: Capabilities = Capabilities {
     expire: false,
     order: false,
     attempts: false,
-    delayed_retry: false,
     declare: false,
 };
 
