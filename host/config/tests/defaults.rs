@@ -8,6 +8,9 @@ const BARE: &str = r#"
 [[listeners]]
 [[routes]]
 upstream = "users"
+[[routes]]
+path = "/orders"
+publish = { broker = "queues", to = "orders" }
 [upstreams.users]
 endpoints = [{ address = "127.0.0.1:9001" }]
 upstream_breaker = {}
@@ -20,6 +23,13 @@ fallback = { cached = {}, respond = {} }
 [bindings.jwt]
 [telemetry.otlp]
 upstream = "users"
+[brokers.queues]
+kind = "memory"
+[consumers.billing]
+broker = "queues"
+from = "orders"
+path = "/hooks"
+dead_letter = { to = "dead" }
 "#;
 
 #[test]

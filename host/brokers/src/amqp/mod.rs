@@ -136,6 +136,11 @@ impl Broker for AmqpBroker {
             && !part.chars().any(|letter| letter.is_control() || matches!(letter, '.' | '*' | '#'))
     }
 
+    /// The keys of the default exchange are the names of queues.
+    fn key_is_the_queue(&self, to: &str) -> bool {
+        to.is_empty()
+    }
+
     fn check_target(&self, to: &str, key: Option<&str>) -> Result<(), String> {
         if to.is_empty() && key.is_none_or(str::is_empty) {
             return Err("the default exchange needs a key, which is the name of a queue".to_owned());
@@ -246,5 +251,73 @@ impl Session for AmqpSession {
     async fn close(&self) {
         // Whatever fails here, the process or the link ends.
         let _ = self.connection.close(200, "closing".into()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn broker() -> Arc<dyn Broker> {
+        let settings = json!({ "urls": ["amqp://localhost"] });
+        let settings = Settings::unwritten("brokers.b", settings.as_object().cloned().expect("a table"));
+        build(&settings, false).unwrap_or_else(|problems| panic!("{problems:?}"))
+    }
+
+    #[test]
+    fn names_with_a_meaning_are_refused() {
+        let broker = broker();
+        for part in ["", "a.b", "*", "#", "a#", "a\n"] {
+            assert!(!broker.may_fill(part), "{part:?}");
+        }
+        assert!(broker.may_fill("a-b_c/ü"));
+        let long = "a".repeat(256);
+        for (to, key) in [
+            ("", None),
+            ("", Some("")),
+            ("", Some("amq.gen")),
+            (long.as_str(), None),
+            ("e", Some(long.as_str())),
+        ] {
+            assert!(broker.check_target(to, key).is_err(), "{to} {key:?}");
+        }
+        assert!(
+            broker.check_target("amq.topic", Some("a.b")).is_ok()
+                && broker.check_target("", Some("q")).is_ok()
+        );
+    }
+
+    #[test]
+    fn arguments_of_a_queue_are_texts_numbers_and_flags() {
+        let broker = broker();
+        let check = |arguments: serde_json::Value| {
+            let source = json!({ "declare": { "arguments": arguments } });
+            broker.check_source(
+                "q",
+                &Settings::unwritten("source", source.as_object().cloned().expect("a table")),
+            )
+        };
+        assert!(
+            check(json!({ "x-queue-type": "quorum", "x-max-length": 5, "x-single-active-consumer": true }))
+                .is_ok()
+        );
+        for wrong in [json!({ "a": 1.5 }), json!({ "a": ["b"] }), json!({ "a": { "b": 1 } })] {
+            assert!(check(wrong.clone()).is_err(), "{wrong}");
+        }
+        assert!(broker.check_source("", &Settings::unwritten("source", serde_json::Map::new())).is_err());
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_told_with_its_place() {
+        let settings = json!({ "urls": ["amqp://localhost", "http://localhost"] });
+        let settings = Settings::unwritten("brokers.b", settings.as_object().cloned().expect("a table"));
+        let Err(problems) = build(&settings, false) else { panic!("it is refused") };
+        assert!(
+            problems[0].key.contains("urls[1]") || problems[0].key.contains("urls.1"),
+            "{}",
+            problems[0].key
+        );
     }
 }

@@ -23,6 +23,11 @@ pub trait Broker: Send + Sync {
     /// Whether a text that a request chose may be a part of `to` or of the key.
     fn may_fill(&self, part: &str) -> bool;
 
+    /// Whether the key alone decides which queue gets a message that is published there.
+    fn key_is_the_queue(&self, _to: &str) -> bool {
+        false
+    }
+
     /// Whether a message can have this target.
     ///
     /// # Errors

@@ -17,11 +17,18 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn compile(settings: &model::Publish, broker: &dyn Broker) -> Result<Target, Mistake> {
-        let key = settings.key.as_ref().and_then(Composed::fixed);
+        let key = settings.key.as_ref();
+        // A key that a request has a part in is checked when it is known.
+        let known = key.map(|key| key.fixed().unwrap_or_else(|| "known-later".to_owned()));
         let fixed = settings.to.fixed();
         for to in fixed.iter().chain(&settings.allow) {
+            if broker.key_is_the_queue(to) && key.is_some_and(Composed::depends_on_the_request) {
+                let hint =
+                    "publish to an exchange, to which the queues are bound that may be chosen".to_owned();
+                return Err(("publish", "a request would choose any queue of the broker".to_owned(), hint));
+            }
             let hint = "see the page on messages for the names that the broker takes".to_owned();
-            broker.check_target(to, key.as_deref()).map_err(|why| ("publish", why, hint))?;
+            broker.check_target(to, known.as_deref()).map_err(|why| ("publish", why, hint))?;
         }
         Ok(Target { to: settings.to.clone(), key: settings.key.clone(), allow: settings.allow.clone() })
     }

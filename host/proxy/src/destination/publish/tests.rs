@@ -68,8 +68,16 @@ impl Broker for FakeBroker {
         !part.is_empty() && !part.contains('*')
     }
 
-    fn check_target(&self, to: &str, _key: Option<&str>) -> Result<(), String> {
-        if to == "amq" { Err("it is the broker's own".to_owned()) } else { Ok(()) }
+    fn key_is_the_queue(&self, to: &str) -> bool {
+        to.is_empty()
+    }
+
+    fn check_target(&self, to: &str, key: Option<&str>) -> Result<(), String> {
+        if to == "amq" || to.is_empty() && key.is_none() {
+            Err("it is the broker's own".to_owned())
+        } else {
+            Ok(())
+        }
     }
 
     fn check_source(&self, _from: &str, _settings: &Settings) -> Result<(), Problems> {
@@ -191,9 +199,19 @@ fn what_has_a_meaning_for_the_broker_is_refused() {
     let bytes = kind(publish(&route, "1", &[("x-to", "\u{fc}")], ""));
     assert_eq!(bytes, FaultKind::BadMessage);
     assert_eq!(broker.published.lock().unwrap().len(), 1);
-    for keys in ["to = \"amq\"", "to = \"{id}\"\nallow = [\"amq\"]", "to = \"a\"\nttl = \"1s\""] {
+    for keys in [
+        "to = \"amq\"",
+        "to = \"{id}\"\nallow = [\"amq\"]",
+        "to = \"a\"\nttl = \"1s\"",
+        "to = \"\"",
+        "to = \"\"\nkey = \"{id}\"",
+    ] {
         assert!(built(&broker, keys).is_err(), "{keys}");
     }
+    assert!(
+        built(&broker, "to = \"\"\nkey = \"q\"").is_ok()
+            && built(&broker, "to = \"e\"\nkey = \"{id}\"").is_ok()
+    );
 }
 
 #[test]
