@@ -10,12 +10,13 @@ mod consume;
 mod message;
 mod publish;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::tcp::OwnedTLSConfig;
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties, Event};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -57,6 +58,10 @@ struct NewSettings {
     /// The address: `amqp://user:password@host:5672/vhost` or `amqps://`. Several nodes of a cluster are tried in turn.
     #[schemars(length(min = 1))]
     urls: Vec<String>,
+    /// Whether connections without TLS to a broker that is not on a loopback address are allowed. Messages and the password
+    /// can be read on their way then.
+    #[serde(default)]
+    allow_plaintext: bool,
     /// Time for one try to connect.
     #[serde(default = "connect_timeout")]
     connect_timeout: Text<scalar::Duration>,
@@ -96,6 +101,14 @@ fn build(settings: &Settings, serving: bool) -> Result<Arc<dyn Broker>, Problems
             let hint = "write it as amqp://user:password@host:5672/vhost".to_owned();
             vec![settings.problem(&format!("/urls/{index}"), "this is not an AMQP address", Some(hint))]
         })?;
+        if uri.scheme == AMQPScheme::AMQP && !read.allow_plaintext && !is_loopback(&uri.authority.host) {
+            let message =
+                format!("messages and the password would go to `{}` in plain text", uri.authority.host);
+            let hint =
+                "use `amqps://`, or set `allow_plaintext = true` if nobody else can reach that network"
+                    .to_owned();
+            return Err(vec![settings.problem(&format!("/urls/{index}"), message, Some(hint))]);
+        }
         uris.push(uri);
     }
     let window = Window::new(read.max_in_flight, read.max_in_flight_bytes.value.in_memory());
@@ -108,6 +121,11 @@ fn build(settings: &Settings, serving: bool) -> Result<Arc<dyn Broker>, Problems
         None
     };
     Ok(Arc::new(AmqpBroker { link, window, largest }))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 struct AmqpBroker {
@@ -311,13 +329,20 @@ mod tests {
 
     #[test]
     fn an_address_that_is_none_is_told_with_its_place() {
-        let settings = json!({ "urls": ["amqp://localhost", "http://localhost"] });
-        let settings = Settings::unwritten("brokers.b", settings.as_object().cloned().expect("a table"));
-        let Err(problems) = build(&settings, false) else { panic!("it is refused") };
-        assert!(
-            problems[0].key.contains("urls[1]") || problems[0].key.contains("urls.1"),
-            "{}",
-            problems[0].key
-        );
+        let told = |settings: serde_json::Value| {
+            let settings = Settings::unwritten("brokers.b", settings.as_object().cloned().expect("a table"));
+            let problems = build(&settings, false).err().unwrap_or_default();
+            let told = problems.first().map(|problem| format!("{}: {}", problem.key, problem.message));
+            told.unwrap_or_default()
+        };
+        let scheme = told(json!({ "urls": ["amqp://localhost", "http://localhost"] }));
+        assert!(scheme.contains("urls[1]") && scheme.contains("not an AMQP address"), "{scheme}");
+        let plain = told(json!({ "urls": ["amqp://user:secret@rabbit.internal"] }));
+        assert!(plain.contains("rabbit.internal") && plain.contains("plain text"), "{plain}");
+        assert!(!plain.contains("secret"), "{plain}");
+        for good in ["amqps://rabbit.internal", "amqp://127.0.0.1", "amqp://[::1]:5672/%2f"] {
+            assert_eq!(told(json!({ "urls": [good] })), "", "{good}");
+        }
+        assert_eq!(told(json!({ "urls": ["amqp://rabbit.internal"], "allow_plaintext": true })), "");
     }
 }
