@@ -19,7 +19,7 @@ fn log_lines(gateway: &Gateway) -> Vec<serde_json::Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_is_delivered_once_tried_again_or_buried_by_the_status_of_the_destination() {
+async fn a_message_is_delivered_once_x_by_the_status_of_the_destination() {
     let origin = judge().await;
     let toml = there_and_back(MEMORY, TO_JOBS, origin.address(), TO_DEAD);
     let gateway = Gateway::start(Scratch::new(), &toml).await;
@@ -30,7 +30,7 @@ async fn a_message_is_delivered_once_tried_again_or_buried_by_the_status_of_the_
         assert_eq!(reply.status, 202, "{}", reply.text());
         ids.push(reply.json()["id"].as_str().expect("an id").to_owned());
     }
-    eventually("all messages to be delivered or buried", async || {
+    eventually("all messages to be delivered or dead-lettered", async || {
         received(&origin, "/hook").values().sum::<usize>() == 10 && received(&origin, "/dead").len() == 4
     })
     .await;
@@ -42,12 +42,12 @@ async fn a_message_is_delivered_once_tried_again_or_buried_by_the_status_of_the_
         assert!(ids.contains(&seen.header("witgate-message-id").to_owned()));
         assert_eq!(seen.method, "POST");
     }
-    let buried =
+    let dead =
         origin.seen().into_iter().find(|seen| seen.header("x-id") == "503-a" && seen.uri.path() == "/dead");
-    let buried = buried.expect("it was delivered from the dead letters");
+    let dead = dead.expect("it was delivered from the dead letters");
     // The headers of a dead letter are read at the broker; requests do not have them, since any producer could send them.
-    assert!(buried.headers.keys().all(|name| !name.as_str().starts_with("witgate-dead-letter")));
-    assert_eq!((buried.header("witgate-consumer"), buried.header("witgate-attempt")), ("dead", "1"));
+    assert!(dead.headers.keys().all(|name| !name.as_str().starts_with("witgate-dead-letter")));
+    assert_eq!((dead.header("witgate-consumer"), dead.header("witgate-attempt")), ("dead", "1"));
     let count = async |state: &str| {
         gateway
             .metric("witgate_consumer_messages_total", &["consumer=\"jobs\"", &format!("state=\"{state}\"")])

@@ -29,7 +29,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 impl Consumer {
     /// Stores the message as a dead letter, or discards it if that is configured. While it cannot be stored, the consumer
     /// begins no request, and only the storing is tried again. False: the consumer ends before that.
-    pub(super) async fn bury(
+    pub(super) async fn store_dead_letter(
         &self,
         telemetry: &CoreTelemetry,
         message: &Incoming,
@@ -53,7 +53,7 @@ impl Consumer {
             let code = if rounds >= MOST_ROUNDS {
                 "dead-letter-circle"
             } else {
-                let letter = self.letter(message, reason, attempts, rounds);
+                let letter = self.outgoing(message, reason, attempts, rounds);
                 let letter = Outgoing { to: target.to.clone(), key: target.key.clone(), ..letter };
                 match confirmed(&**broker, letter, CONFIRM).await {
                     Ok(()) => return true,
@@ -75,7 +75,7 @@ impl Consumer {
     }
 
     /// The message with what is said about it.
-    fn letter(&self, message: &Incoming, reason: &Reason, attempts: u32, rounds: u32) -> Outgoing {
+    fn outgoing(&self, message: &Incoming, reason: &Reason, attempts: u32, rounds: u32) -> Outgoing {
         let own = message.headers.iter().filter(|(name, _)| !name.to_ascii_lowercase().starts_with(OURS));
         let mut headers: Vec<(String, Bytes)> = own.cloned().collect();
         let status = reason.status.map(|status| status.as_str().to_owned());

@@ -50,7 +50,9 @@ impl Drop for Unsettled {
 /// broker.
 async fn deliver(gateway: &Gateway, consumer: &Consumer, delivery: Delivery) {
     let Delivery { message, settle } = delivery;
-    let Some(_place) = stand_in_line(consumer, &message).await else { return give_back(consumer, settle) };
+    let Some(_order) = wait_for_predecessors(consumer, &message).await else {
+        return give_back(consumer, settle);
+    };
     if !consumer.filter.hold(|name| values(&message, name)) {
         return acknowledge(settle, &consumer.counts.discarded);
     }
@@ -89,14 +91,17 @@ async fn deliver(gateway: &Gateway, consumer: &Consumer, delivery: Delivery) {
             }
         }
     }
-    if consumer.bury(&gateway.telemetry, &message, &reason, attempts).await {
+    if consumer.store_dead_letter(&gateway.telemetry, &message, &reason, attempts).await {
         return acknowledge(settle, &consumer.counts.dead_lettered);
     }
     give_back(consumer, settle);
 }
 
 /// Waits for the place in the line of messages with the same key. `None`: the consumer ends.
-async fn stand_in_line(consumer: &Consumer, message: &Incoming) -> Option<Option<OwnedMutexGuard<()>>> {
+async fn wait_for_predecessors(
+    consumer: &Consumer,
+    message: &Incoming,
+) -> Option<Option<OwnedMutexGuard<()>>> {
     let Some(key) = message.key.as_ref().filter(|_| consumer.settings.ordering == model::Ordering::Key)
     else {
         return Some(None);
