@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use witgate_tests::repository;
 
 /// The crates of the host, and which of them each may import.
-const CRATES: [(&str, &str, &[&str]); 11] = [
+const CRATES: [(&str, &str, &[&str]); 13] = [
     ("config", "witgate_config", &[]),
     ("exchange", "witgate_exchange", &["config"]),
     ("wire", "witgate_wire", &["config", "exchange"]),
@@ -17,10 +17,11 @@ const CRATES: [(&str, &str, &[&str]); 11] = [
     ("state", "witgate_state", &["config", "exchange"]),
     ("discovery", "witgate_discovery", &["config", "exchange"]),
     ("transcode", "witgate_transcode", &["config", "exchange"]),
+    ("brokers", "witgate_brokers", &["config", "exchange"]),
     (
         "gateway",
         "witgate",
-        &["config", "exchange", "telemetry", "upstream", "cache", "proxy", "wasm", "state", "discovery", "transcode"],
+        &["config", "exchange", "telemetry", "upstream", "cache", "proxy", "wasm", "state", "discovery", "transcode", "brokers"],
     ),
 ];
 
@@ -28,16 +29,17 @@ const CRATES: [(&str, &str, &[&str]); 11] = [
 /// the proxy from the last to the first but for what it only holds: a connection knows its listener, a route its filters.
 /// Those of an upstream are steps of one attempt, which hold what the steps before them have made, so they know each other
 /// in both directions.
-const FOLDERS: [(&str, &str, &[&str]); 25] = [
+const FOLDERS: [(&str, &str, &[&str]); 26] = [
     ("proxy", "state", &[]),
     ("proxy", "destination", &["router"]),
     ("proxy", "filters", &[]),
     ("proxy", "router", &["destination", "filters"]),
-    ("proxy", "snapshot", &["destination", "filters", "router", "state"]),
+    ("proxy", "snapshot", &["consume", "destination", "filters", "router", "state"]),
+    ("proxy", "consume", &["destination", "gateway", "listener", "router", "serve"]),
     ("proxy", "gateway", &["snapshot"]),
     ("proxy", "pipeline", &["filters", "gateway", "protocol", "router", "snapshot"]),
     ("proxy", "protocol", &["gateway", "listener", "pipeline", "router", "serve", "snapshot"]),
-    ("proxy", "listener", &["gateway", "protocol", "snapshot"]),
+    ("proxy", "listener", &["consume", "gateway", "protocol", "snapshot"]),
     ("upstream", "balancer", &[]),
     ("upstream", "breaker", &["observe"]),
     ("upstream", "endpoint", &["balancer", "breaker", "connection", "deliver", "health", "observe", "pick"]),
@@ -57,7 +59,7 @@ const FOLDERS: [(&str, &str, &[&str]); 25] = [
 ];
 
 /// Libraries that only some crates may use, and these crates.
-const RESERVED: [(&str, &[&str]); 10] = [
+const RESERVED: [(&str, &[&str]); 11] = [
     ("wasmtime", &["host/wasm"]),
     (
         "tokio",
@@ -71,6 +73,7 @@ const RESERVED: [(&str, &[&str]); 10] = [
             "host/wasm",
             "host/state",
             "host/discovery",
+            "host/brokers",
             "host/gateway",
         ],
     ),
@@ -82,6 +85,7 @@ const RESERVED: [(&str, &[&str]); 10] = [
     ("quick_cache", &["host/cache"]),
     ("prost_reflect", &["host/transcode"]),
     ("protox", &["host/transcode"]),
+    ("lapin", &["host/brokers"]),
 ];
 
 /// Adds the source files of a folder and of those in it, except for what a build has left there.

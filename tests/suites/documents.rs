@@ -308,6 +308,16 @@ fn the_cache_example_runs() {
 }
 
 #[test]
+fn the_messages_example_runs() {
+    let (_root, folder) = example("messages");
+    let _origins = Origins(&folder);
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = socket.local_addr().expect("it is bound").port().to_string();
+    drop(socket);
+    follow_in(&folder, "8080", &[("PORT", port)]);
+}
+
+#[test]
 fn the_resilient_example_runs() {
     let (_root, folder) = example("resilient");
     let _origins = Origins(&folder);

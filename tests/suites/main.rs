@@ -21,6 +21,7 @@ mod identities;
 mod leaving;
 mod loading;
 mod loads;
+mod messages;
 mod misbehaving;
 mod names;
 mod observability;

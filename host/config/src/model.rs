@@ -2,6 +2,7 @@
 //! checked to exist.
 
 mod breaker;
+mod broker;
 mod cache;
 mod concurrency;
 mod data;
@@ -26,6 +27,7 @@ use ipnet::IpNet;
 use crate::scalar::CallerPattern;
 use crate::settings::Settings;
 pub use breaker::{Breaker, Statuses};
+pub use broker::{Broker, Composed, Consumer, DeadLetter, Ordering, Piece, Publish};
 pub use cache::{Cache, RouteCache, SetCookie, Share};
 pub use concurrency::Concurrency;
 pub use data::Data;
@@ -71,6 +73,10 @@ pub struct Config {
     pub state: BTreeMap<String, State>,
     /// Read-only files for plugins.
     pub data: BTreeMap<String, Data>,
+    /// Where messages are published to and consumed from.
+    pub brokers: BTreeMap<String, Broker>,
+    /// The consumers.
+    pub consumers: BTreeMap<String, Consumer>,
 }
 
 /// `[gateway]`
@@ -459,6 +465,8 @@ pub enum Action {
     /// Forwards connections. Such a route has no other conditions than this has, and no filters; `timeout` is the longest
     /// time of a session, and `listeners` are all its listeners.
     Tcp(TcpForward),
+    /// Publishes a message.
+    Publish(Publish),
     /// Responds by itself.
     Respond {
         /// 200 to 599.

@@ -9,6 +9,9 @@ const BARE: &str = r#"
 [[routes]]
 upstream = "users"
 [routes.cache]
+[[routes]]
+path = "/orders"
+publish = { broker = "queues", to = "orders" }
 [upstreams.users]
 endpoints = [{ address = "127.0.0.1:9001" }]
 upstream_breaker = {}
@@ -21,6 +24,13 @@ fallback = { respond = {} }
 [bindings.jwt]
 [telemetry.otlp]
 upstream = "users"
+[brokers.queues]
+kind = "memory"
+[consumers.billing]
+broker = "queues"
+from = "orders"
+path = "/hooks"
+dead_letter = { to = "dead" }
 "#;
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use witgate_config::model::{self, Action, ListenerProtocol, PathMatch, Rewrite, ValueMatch};
+use witgate_config::model::{self, Action, ListenerProtocol, PathMatch, Piece, Rewrite, ValueMatch};
 use witgate_config::{Config, load, parse_str, schema};
 
 const REFERENCE: &str = include_str!("reference.toml");
@@ -108,7 +108,7 @@ fn listeners_take_the_limits_of_the_gateway_where_they_set_none() {
 #[test]
 fn routes_mean_what_they_say() {
     let (_folder, config) = loaded();
-    let [users, api, calls, json, old, ping, database] = config.routes.as_slice() else { panic!("seven routes") };
+    let [users, api, calls, json, old, ping, database, orders] = config.routes.as_slice() else { panic!("eight routes") };
     let Action::Tcp(forward) = &database.action else { panic!("takes connections") };
     assert_eq!(forward.sni, ["db.example.com", "*.db.example.com"]);
     assert_eq!(
@@ -168,6 +168,13 @@ fn routes_mean_what_they_say() {
     assert_eq!(old.action, Action::Redirect { status: 308, location });
     let headers = [("content-type", "text/plain"), ("x-a", "1"), ("x-a", "2")];
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let Action::Publish(publish) = &orders.action else { panic!("publishes") };
+    let expected = [Piece::Literal("orders.".to_owned()), Piece::Claim("tenant".to_owned())];
+    assert_eq!((publish.to.0.as_slice(), publish.allow.len()), (&expected[..], 2));
+    let key = publish.key.as_ref().expect("a key");
+    assert_eq!(key.0[0], Piece::Parameter("id".to_owned()));
+    assert_eq!(key.0[2], Piece::Header("x-kind".to_owned()));
+    assert_eq!((publish.ttl, publish.timeout), (Some(Duration::from_secs(3600)), Duration::from_secs(2)));
     assert_eq!(ping.action, Action::Respond { status: 200, headers, body: "pong\n".to_owned() });
 }
 
@@ -278,4 +285,27 @@ fn an_equal_file_is_an_equal_configuration() {
     std::fs::write(folder.join("witgate.toml"), again).expect("written");
     let second = load(&folder.join("witgate.toml")).expect("still right").config;
     assert_eq!(first, second, "places and spaces do not matter to a reload");
+}
+
+#[test]
+fn consumers_mean_what_they_say() {
+    let (_folder, config) = loaded();
+    let billing = &config.consumers["billing"];
+    assert_eq!(
+        (billing.broker.as_str(), billing.from.as_str(), billing.listener.as_str()),
+        ("queues", "orders", "web")
+    );
+    assert_eq!((billing.method.as_str(), billing.host.as_str()), ("PUT", "billing.internal"));
+    assert_eq!((billing.concurrency, billing.prefetch, billing.attempts), (4, 32, 5));
+    assert_eq!(billing.ordering, model::Ordering::Key);
+    assert_eq!(billing.backoff.max, Duration::from_secs(300));
+    let dead_letter = billing.dead_letter.as_ref().expect("a table");
+    assert_eq!((dead_letter.to.as_str(), dead_letter.key.as_deref()), ("dead", Some("orders")));
+    assert_eq!(
+        billing.source.value["declare"]["durable"], true,
+        "the settings of a kind are its own to read"
+    );
+    assert_eq!((billing.drop.as_slice(), billing.retry_statuses.as_slice()), (&[410][..], &[404][..]));
+    assert_eq!(billing.filter[0].value, ValueMatch::Exact("order".to_owned()));
+    assert_eq!(config.brokers["queues"].kind, "memory");
 }

@@ -17,6 +17,7 @@ use witgate_config::model::Limits;
 use crate::authority::{self, Authority};
 use crate::fault::{Fault, FaultKind};
 use crate::head::{ClientCertificate, Scheme};
+use crate::identity::Identity;
 use crate::informational::Informational;
 
 /// What brings requests.
@@ -74,6 +75,8 @@ pub struct Ingress {
     pub certificate: Option<Arc<ClientCertificate>>,
     /// The limits of the listener.
     pub limits: Limits,
+    /// The identity of every request, where nobody has to recognise the caller.
+    pub identity: Option<Arc<Identity>>,
     /// The last `Host` or `:authority` and the authority that it was normalised to. It is kept because most
     /// clients repeat the field with every request.
     last_authority: RefCell<Option<(Box<[u8]>, Authority)>>,
@@ -93,6 +96,7 @@ impl Ingress {
             serves_host: None,
             certificate: None,
             limits,
+            identity: None,
             last_authority: RefCell::new(None),
             cut: Cell::new(None),
         }

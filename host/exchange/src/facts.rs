@@ -53,6 +53,8 @@ pub struct Facts {
     pub grpc_messages: bool,
     /// Whether the current response was made by the gateway or a plugin.
     pub local_response: bool,
+    /// Whether its sender sends it again if it fails, so that nothing between may do so as well.
+    pub retried_by_sender: bool,
     /// Whether a stage decided that the request is to be dropped. For its sender this counts as served.
     pub discarded: bool,
     /// Called with the outcome of the request.
@@ -81,6 +83,7 @@ impl Facts {
             response_headers: Vec::new(),
             grpc_messages: false,
             local_response: false,
+            retried_by_sender: false,
             discarded: false,
             completion: Completion::default(),
             informational: Informational::default(),

@@ -7,12 +7,13 @@
 //!
 //! | step | module | what happens |
 //! |---|---|---|
+//! | consume | [`consume`] | a message of a broker becomes a request, which takes the steps from *arrive* on |
 //! | accept | [`listener`] | one socket for each core (`SO_REUSEPORT`), TLS, limits on connections |
 //! | arrive | [`arrival`](witgate_exchange::arrival), [`gateway`] | how a request came in, by a connection or otherwise, and what serves it |
 //! | read | [`protocol`] | HTTP/1.1 or HTTP/2, checks: one unambiguous, normalised [`RequestHead`](witgate_exchange::head::RequestHead) or a [`Fault`](witgate_exchange::fault::Fault) |
 //! | route | [`router`] | the route is chosen once, by specificity |
 //! | down | [`pipeline`], [`filters`] | native filters, then authentication, rate limiting, choice of the upstream, routing, transformation, native filters |
-//! | serve | [`destination`] | an upstream, a redirect or a fixed response makes the response |
+//! | serve | [`destination`] | an upstream, a redirect, a fixed response or a broker makes the response |
 //! | forward | [`witgate_upstream`] | endpoint, circuit breaker, pooled connection of this core, one exchange |
 //! | up | [`pipeline`], [`filters`] | the same stages in reverse over the response |
 //! | out | [`telemetry`](witgate_telemetry) | metrics, access log line and span, and the completion of the arrival, after the last byte |
@@ -30,6 +31,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod consume;
 mod core_local;
 pub mod destination;
 pub mod filters;

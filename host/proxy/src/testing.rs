@@ -34,6 +34,8 @@ pub(crate) fn snapshot(config: Config) -> Snapshot {
         cache: None,
         plugins: BTreeMap::new(),
         wrappers: BTreeMap::new(),
+        brokers: BTreeMap::new(),
+        consumers: BTreeMap::new(),
     }
 }
 

@@ -71,6 +71,8 @@ pub fn config() -> Config {
         bindings: BTreeMap::new(),
         state: BTreeMap::new(),
         data: BTreeMap::new(),
+        brokers: BTreeMap::new(),
+        consumers: BTreeMap::new(),
     }
 }
 

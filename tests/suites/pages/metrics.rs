@@ -25,7 +25,8 @@ was none: no route matched, or no upstream was used.
 /// A gateway with one of everything that is counted.
 fn config(origin: &Origin, collector: &Origin, scratch: &Scratch) -> String {
     format!(
-        "[state.kept]\nkind = \"file\"\nfolder = \"{folder}\"\n\
+        "[brokers.b]\nkind = \"memory\"\n[consumers.c]\nbroker = \"b\"\nfrom = \"q\"\npath = \"/\"\ndead_letter = \"discard\"\n\
+         [state.kept]\nkind = \"file\"\nfolder = \"{folder}\"\n\
          [telemetry]\naccess_log = \"access.log\"\n\
          [telemetry.otlp]\nupstream = \"collector\"\n\
          [[routes]]\nname = \"all\"\npath = \"/*\"\nupstream = \"counted\"\nplugins = [\"probe\"]\nauth = \"optional\"\n\

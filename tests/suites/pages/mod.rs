@@ -5,6 +5,7 @@
 //! `WITGATE_BLESS=1 cargo test -p witgate-tests --test suites pages` writes the pages again.
 
 mod access_log;
+mod brokers;
 mod configuration;
 mod faults;
 mod kinds;

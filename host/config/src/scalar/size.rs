@@ -8,7 +8,7 @@ pub struct Size(pub u64);
 
 impl Size {
     /// The size of something in memory.
-    pub(crate) fn in_memory(self) -> usize {
+    pub fn in_memory(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }

@@ -156,6 +156,11 @@ pub(crate) fn kinds(scope: &Scope) -> Vec<Kind> {
     kinds.collect()
 }
 
+/// The name of the listener that a configuration without listeners has.
+pub(crate) fn default_name() -> String {
+    default_address(false).to_string()
+}
+
 fn default_address(tls: bool) -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], if tls { 8443 } else { 8080 }))
 }

@@ -6,9 +6,11 @@
 
 mod admin;
 mod binding;
+mod broker;
 mod cache;
 mod compile;
 mod condition;
+mod consumer;
 mod credentials;
 mod data;
 mod defaults;
@@ -21,6 +23,7 @@ mod mirror;
 mod one_or_many;
 mod plugin;
 mod proxy_protocol;
+mod publish;
 mod quarantine;
 mod retry;
 mod revert;
@@ -84,6 +87,14 @@ pub(crate) struct Written {
     /// Read-only files for plugins, by name. A binding may read those that its `grants.data` lists.
     #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
     data: BTreeMap<String, data::Data>,
+    /// Brokers, by name. Routes publish to them (`publish`), and consumers get messages from them. The kinds and their settings
+    /// are described in [Messages](../messages.md). A reload keeps the connection, and what the kind `memory` holds, as long as
+    /// the settings are equal.
+    #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
+    brokers: BTreeMap<String, broker::Broker>,
+    /// Consumers, by name: messages of a broker that become requests.
+    #[schemars(extend("propertyNames" = { "format": "witgate-name" }))]
+    consumers: BTreeMap<String, consumer::Consumer>,
 }
 
 /// A table as written, which can be converted to the model.
@@ -196,6 +207,8 @@ pub(crate) fn meant(scope: &mut Scope) -> Option<Config> {
     let bindings = binding::all(scope);
     let state = scope.table::<state::State>("state");
     let data = scope.table::<data::Data>("data");
+    let brokers = scope.table::<broker::Broker>("brokers");
+    let consumers = scope.table::<consumer::Consumer>("consumers");
     Some(Config {
         gateway: gateway?,
         admin: admin?,
@@ -208,5 +221,7 @@ pub(crate) fn meant(scope: &mut Scope) -> Option<Config> {
         bindings,
         state,
         data,
+        brokers,
+        consumers,
     })
 }

@@ -11,6 +11,7 @@ use super::filter::{self, Filter};
 use super::grpc::{BridgedProtocol, GrpcMatch, Transcode};
 use super::mirror::Mirror;
 use super::one_or_many::{OneOrMany, either};
+use super::publish::Publish;
 use super::retry::RouteRetry;
 use super::route_action::{self, Redirect, Respond, StripPrefix};
 use super::{Scope, Section, tcp};
@@ -21,7 +22,7 @@ use crate::scalar::{
 };
 
 /// What is done with which requests. All conditions that are set must hold; of several routes that match, the most
-/// specific one is taken. One of `upstream`, `upstreams`, `redirect` and `respond` says what is done.
+/// specific one is taken. One of `upstream`, `upstreams`, `redirect`, `respond` and `publish` says what is done.
 ///
 /// A route with `sni` or `alpn`, or of listeners with `protocol = "tcp"`, takes connections instead: see
 /// [TCP and TLS passthrough](../tcp.md). It has no other keys than `name`, `listeners`, `sni`, `alpn`, `upstream`,
@@ -82,6 +83,8 @@ pub(crate) struct Route {
     redirect: Option<Redirect>,
     /// Responds with a fixed response.
     respond: Option<Respond>,
+    /// Publishes the request as a message of a broker.
+    publish: Option<Publish>,
     /// Bindings (or plugins, with default settings) of this route, in addition to those of listener and gateway.
     plugins: Vec<String>,
     /// Filters of this route, in addition to those of listener and gateway.
@@ -146,6 +149,7 @@ impl Section for Route {
                 transcode: self.transcode.take(),
                 redirect: self.redirect.take(),
                 respond: self.respond.take(),
+                publish: self.publish.take(),
                 path: self.path.as_ref().map(|path| &path.value),
                 prefix: self.prefix.as_ref().map(|prefix| &prefix.value),
             },

@@ -1,4 +1,4 @@
-//! What a route does: forward, redirect, or respond.
+//! What a route does: forward, redirect, respond, or publish.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use super::Scope;
 use super::grpc::{self, BridgedProtocol, Transcode};
 use super::mirror::Mirror;
 use super::one_or_many::OneOrMany;
+use super::publish::Publish;
 use super::retry::RouteRetry;
 use crate::model::{self, PathMatch};
 use crate::pointer::child;
@@ -69,7 +70,7 @@ impl Default for Respond {
 }
 
 /// The keys of which one says what a route does.
-pub(crate) const ACTIONS: [&str; 4] = ["upstream", "upstreams", "redirect", "respond"];
+pub(crate) const ACTIONS: [&str; 5] = ["upstream", "upstreams", "redirect", "respond", "publish"];
 
 /// The keys that need an upstream to forward to.
 pub(crate) const FORWARDING: [&str; 8] =
@@ -88,6 +89,7 @@ pub(super) struct Keys<'r> {
     pub(crate) transcode: Option<Transcode>,
     pub(crate) redirect: Option<Redirect>,
     pub(crate) respond: Option<Respond>,
+    pub(crate) publish: Option<Publish>,
     pub(crate) path: Option<&'r PathPattern>,
     pub(crate) prefix: Option<&'r PathPrefix>,
 }
@@ -129,7 +131,10 @@ pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model
         let model::Answer { status, headers, body } = respond.answer(&child(at, "respond"), scope);
         return Some(model::Action::Respond { status, headers, body });
     }
-    let hint = "set one of `upstream`, `upstreams`, `redirect` and `respond`";
+    if let Some(publish) = keys.publish.take() {
+        return Some(model::Action::Publish(publish.meant(&keys.parameters(), &child(at, "publish"), scope)));
+    }
+    let hint = "set one of `upstream`, `upstreams`, `redirect`, `respond` and `publish`";
     scope.report(at, "this route does not say what is done with a request", Some(hint.to_owned()));
     None
 }
@@ -194,7 +199,8 @@ fn rewrite(keys: &mut Keys, at: &str, scope: &mut Scope) -> model::Rewrite {
     }
 }
 
-fn check_parameters(names: &[String], known: &[&str], at: &str, scope: &mut Scope) {
+/// Checks that the path of the route has these parameters.
+pub(crate) fn check_parameters(names: &[String], known: &[&str], at: &str, scope: &mut Scope) {
     for name in names.iter().filter(|name| !known.contains(&name.as_str())) {
         let hint = match nearest(name, known.iter().copied()) {
             Some(meant) => format!("did you mean `{{{meant}}}`?"),

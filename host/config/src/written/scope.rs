@@ -169,6 +169,15 @@ impl<'d> Scope<'d> {
         self.check_name(at, "state", name, &known, format!("declare it: [state.{name}]"));
     }
 
+    /// Checks that a broker of that name is declared.
+    pub(crate) fn check_broker(&mut self, at: &str, name: &str) {
+        let known: Vec<&str> = self.names("brokers").collect();
+        if self.broken.iter().any(|broken| broken == "/brokers") {
+            return;
+        }
+        self.check_name(at, "broker", name, &known, format!("declare it: [brokers.{name}]"));
+    }
+
     /// Checks that a data file of that name is declared.
     pub(crate) fn check_data(&mut self, at: &str, name: &str) {
         let known: Vec<&str> = self.names("data").collect();

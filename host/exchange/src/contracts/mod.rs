@@ -17,6 +17,7 @@
 //! | `fetch` | [`Fetch`]: outbound requests on behalf of a call |
 //! | [`counter`] | [`Counter`](counter::Counter): where draws are counted |
 //! | [`store`] | [`KeyStore`](store::KeyStore): keys that plugins store |
+//! | [`broker`] | [`Broker`](broker::Broker): publishes messages and delivers them to consumers |
 //! | [`discovery`] | [`Source`](discovery::Source): supplies the endpoints of an upstream |
 //! | [`state`] | [`State`](state::State): one place that keeps counters and stores, as the configuration names it |
 //! | `maybe_ready` | [`MaybeReady`]: a result that is ready, or that is waited for |
@@ -30,6 +31,7 @@
 
 mod authentication;
 mod binding;
+pub mod broker;
 mod by_body;
 mod call;
 pub mod counter;

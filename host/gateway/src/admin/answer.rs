@@ -39,7 +39,7 @@ pub(super) async fn answer<B>(
     }
     let (method, path) = (request.method(), request.uri().path());
     match path {
-        "/healthz" | "/readyz" | "/metrics" | "/status" | "/upstreams" | "/cache" => {
+        "/healthz" | "/readyz" | "/metrics" | "/status" | "/upstreams" | "/cache" | "/brokers" => {
             if method != Method::GET && method != Method::HEAD {
                 return only("GET, HEAD");
             }
@@ -76,6 +76,7 @@ fn read(context: &Context, path: &str, headers: &HeaderMap) -> Answer {
             answer.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
             answer
         }
+        "/brokers" => json(StatusCode::OK, &context.handle.messages()),
         "/upstreams" => json(StatusCode::OK, &context.handle.upstreams()),
         _ => json(StatusCode::OK, &context.handle.status()),
     }

@@ -1,5 +1,6 @@
 //! The command line: one file for each command, with the same parts (what it does, its `Arguments`, `run`).
 
+mod brokers;
 mod cache;
 mod compile_component;
 mod config;
@@ -42,6 +43,7 @@ enum Command {
     Routes(routes::Arguments),
     Route(route::Arguments),
     Upstreams(upstreams::Arguments),
+    Brokers(brokers::Arguments),
     Cache(cache::Arguments),
     Status(status::Arguments),
     Reload(reload::Arguments),
@@ -62,6 +64,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Routes(arguments) => routes::run(&arguments),
         Command::Route(arguments) => route::run(&arguments),
         Command::Upstreams(arguments) => upstreams::run(&arguments),
+        Command::Brokers(arguments) => brokers::run(&arguments),
         Command::Cache(arguments) => cache::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),

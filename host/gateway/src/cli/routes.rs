@@ -82,6 +82,7 @@ pub(super) fn destination(action: &Action) -> String {
         Action::Forward(forward) => upstreams(&forward.upstreams),
         Action::Redirect { status, location } => format!("{status} {location}"),
         Action::Respond { status, .. } => status.to_string(),
+        Action::Publish(publish) => format!("broker {}", publish.broker),
         Action::Tcp(forward) => upstreams(&forward.upstreams),
     }
 }

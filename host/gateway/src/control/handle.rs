@@ -18,6 +18,7 @@ use witgate_proxy::snapshot::Snapshot;
 use witgate_telemetry::Telemetry;
 use witgate_upstream::{EndpointChange, EndpointStatus, UpstreamStatus};
 
+use super::broker_status::MessageStatus;
 use super::cache_metrics::CacheMetrics;
 use super::load::Finished;
 use super::put_back::{PutBack, Redrafted};
@@ -291,6 +292,11 @@ impl Handle {
             .as_ref()
             .map(|snapshot| witgate_upstream::status(&snapshot.upstreams))
             .unwrap_or_default()
+    }
+
+    /// The state of the brokers and consumers of the snapshot in service.
+    pub(crate) fn messages(&self) -> MessageStatus {
+        self.shared.snapshot.load().as_ref().map(|snapshot| MessageStatus::of(snapshot)).unwrap_or_default()
     }
 
     fn quarantined(&self) -> BTreeMap<String, Quarantined> {

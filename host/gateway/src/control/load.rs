@@ -12,6 +12,7 @@ use witgate_proxy::listener::ListenerTls;
 use witgate_proxy::snapshot::{Services, Snapshot};
 use witgate_upstream::discovery::Discovery;
 
+use super::brokers::Brokers;
 use super::components::Components;
 use super::data::{self, DataFiles};
 use super::emptied::{self, Written};
@@ -56,6 +57,7 @@ pub(super) struct InService {
     pub(super) states: States,
     /// The files for plugins.
     pub(super) data: DataFiles,
+    pub(super) brokers: Brokers,
 }
 
 /// The result of a load.
@@ -149,17 +151,18 @@ impl Job {
         let before = Before {
             states: &before.states,
             data: &before.data,
+            brokers: &before.brokers,
             discovery: &self.discovery,
             snapshot: Some(&self.snapshot),
         };
-        let Built { draft, snapshot, states, data } = build(&self.library, &reading, &self.force, before)?;
+        let Built { draft, snapshot, kept } = build(&self.library, &reading, &self.force, before)?;
         let next = if self.changes_nothing(&reading, &draft) {
             Next::Same
         } else {
             Next::New(Arc::new(snapshot), preflight::check(&reading)?)
         };
         let undeclared = reading.undeclared();
-        let in_service = InService::of(&reading, states, data);
+        let in_service = InService::of(&reading, kept);
         Ok(Ready { reading, in_service, draft, next, undeclared })
     }
 
@@ -181,13 +184,15 @@ impl Job {
 
 impl InService {
     /// What a version is built from.
-    pub(super) fn of(reading: &ConfigReading, states: States, data: DataFiles) -> InService {
+    pub(super) fn of(reading: &ConfigReading, kept: Kept) -> InService {
+        let Kept { states, data, brokers } = kept;
         InService {
             config: reading.config.clone(),
             fingerprint: reading.fingerprint.clone(),
             written: Arc::new(Written::of(reading)),
             states,
             data,
+            brokers,
         }
     }
 
@@ -201,8 +206,14 @@ impl InService {
 pub(super) struct Built {
     pub(super) draft: PluginDraft,
     pub(super) snapshot: Snapshot,
+    pub(super) kept: Kept,
+}
+
+/// What is carried over from one version to the next.
+pub(super) struct Kept {
     pub(super) states: States,
     pub(super) data: DataFiles,
+    pub(super) brokers: Brokers,
 }
 
 /// What of the version in service must survive a reload.
@@ -210,6 +221,7 @@ pub(super) struct Built {
 pub(super) struct Before<'b> {
     pub(super) states: &'b States,
     pub(super) data: &'b DataFiles,
+    pub(super) brokers: &'b Brokers,
     pub(super) discovery: &'b Discovery,
     /// `None`: there is no version in service.
     pub(super) snapshot: Option<&'b Snapshot>,
@@ -229,15 +241,20 @@ pub(super) fn build(
     let (states, mut problems) = before.states.next(config);
     let (data, more) = before.data.next(config, &reading.fingerprint);
     problems.extend(more);
+    let (brokers, more) = before.brokers.next(config);
+    problems.extend(more);
     let draft = library.draft(Plan { config, states: &states, data: &data }, force);
     let plugins = draft.as_ref().map_or_else(|_| library::stand_ins(config), Draft::plugins);
     let counter = states.counter(&config.gateway);
     let (wrappers, more) = transcoders::of(config);
     problems.extend(more);
-    let services = Services { plugins, counter, discovery: before.discovery.clone(), wrappers };
+    let brokers = brokers.in_service();
+    let services = Services { plugins, counter, discovery: before.discovery.clone(), wrappers, brokers };
     let snapshot = Snapshot::build(config.clone(), services, before.snapshot);
     match (draft, snapshot) {
-        (Ok(draft), Ok(snapshot)) if problems.is_empty() => Ok(Built { draft, snapshot, states, data }),
+        (Ok(draft), Ok(snapshot)) if problems.is_empty() => {
+            Ok(Built { draft, snapshot, kept: Kept { states, data, brokers } })
+        }
         (draft, snapshot) => {
             let objections = draft.err().unwrap_or_default();
             problems.extend(objections.configuration);

@@ -6,6 +6,8 @@
 //! the result in service. A failure before the swap changes nothing. At most one load runs and one waits
 //! ([`wanted`]); draining, reverts and rollbacks ([`put_back`]) wait for neither.
 
+pub(crate) mod broker_status;
+mod brokers;
 mod cache_metrics;
 mod components;
 mod data;
@@ -42,6 +44,7 @@ use crate::allocator;
 use crate::exit::{Exit, ExitResult, Failure};
 use crate::process::{self, Notice};
 use crate::watch::FileWatch;
+use brokers::Brokers;
 use components::Components;
 use data::DataFiles;
 use handle::{Handle, Message, Request};
@@ -102,8 +105,9 @@ pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
     let components = Components::new(&reading.config, &telemetry, None);
     let library = Library::new(components, SOURCES, Fetches::new(|_| {}));
     let (states, data) = (States::for_checking(), DataFiles::default());
-    let discovery = discovery::of_this_build();
-    let before = Before { states: &states, data: &data, discovery: &discovery, snapshot: None };
+    let (discovery, brokers) = (discovery::of_this_build(), Brokers::for_checking());
+    let before =
+        Before { states: &states, data: &data, brokers: &brokers, discovery: &discovery, snapshot: None };
     let built = load::build(&library, &reading, &Force::default(), before)?;
     preflight::check(&reading)?;
     Ok(Built { snapshot: built.snapshot, reservations: built.draft.reservations(), telemetry })
@@ -116,7 +120,11 @@ pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
 pub(crate) fn build_without_plugins(source: &Source) -> Result<Snapshot, Refusal> {
     let reading = source.read()?;
     let (plugins, discovery) = (library::stand_ins(&reading.config), discovery::of_this_build());
-    let services = Services { plugins, discovery, ..Services::default() };
+    let (brokers, problems) = Brokers::for_checking().next(&reading.config);
+    if !problems.is_empty() {
+        return Err(reading.refusal(Exit::Config, problems));
+    }
+    let services = Services { plugins, discovery, brokers: brokers.in_service(), ..Services::default() };
     Snapshot::build(reading.config.clone(), services, None)
         .map_err(|problems| reading.refusal(Exit::Config, problems))
 }
@@ -163,10 +171,11 @@ impl Control {
             let _ = late.reload(format!("{source} has answered late"), false, None);
         });
         let mut library = Library::new(components, sources, fetches);
-        let (states, data) = (States::default(), DataFiles::default());
+        let (states, data, brokers) = (States::default(), DataFiles::default(), Brokers::default());
         let discovery = discovery::serving(&reading.config);
-        let before = Before { states: &states, data: &data, discovery: &discovery, snapshot: None };
-        let load::Built { draft, snapshot, states, data } =
+        let before =
+            Before { states: &states, data: &data, brokers: &brokers, discovery: &discovery, snapshot: None };
+        let load::Built { draft, snapshot, kept } =
             load::build(&library, &reading, &Force::default(), before)?;
         preflight::check(&reading)?;
         let admin_settings = Arc::new(reading.config.admin.clone());
@@ -179,7 +188,7 @@ impl Control {
         handle.follow(snapshot.clone());
         telemetry.metrics().register(handle.collector_of_states());
         telemetry.metrics().register(handle.collector_of_cache());
-        handle.follow_states(states.clone());
+        handle.follow_states(kept.states.clone());
         let unbound = |problems| Failure::from(reading.refusal(Exit::Failure, problems));
         handle.begin_service();
         let data_plane = DataPlane::start(snapshot, telemetry.clone()).map_err(unbound)?;
@@ -198,7 +207,7 @@ impl Control {
             generation: 0,
             status,
             data_plane,
-            in_service: InService::of(&reading, states, data),
+            in_service: InService::of(&reading, kept),
             discovery,
             admin,
             watch,

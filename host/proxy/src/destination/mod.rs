@@ -6,6 +6,7 @@
 //! All files have one shape: what the destination is, its `ROW`, the destination, tests.
 
 mod bridge;
+pub(crate) mod publish;
 mod redirect;
 mod respond;
 pub(crate) mod split;
@@ -13,11 +14,13 @@ pub(crate) mod split;
 pub(crate) mod tests;
 mod upstream;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{HeaderName, StatusCode};
 use witgate_cache::Cache;
 use witgate_config::model::{Action, RouteCache};
+use witgate_exchange::contracts::broker::Broker;
 use witgate_exchange::destination::{Destination, Wrapper};
 use witgate_upstream::Upstreams;
 
@@ -41,6 +44,8 @@ pub(crate) struct BuildInputs<'a> {
     pub(crate) pattern: &'a Pattern,
     /// The upstreams of the snapshot that is being built.
     pub(crate) upstreams: &'a Arc<Upstreams>,
+    /// The brokers of the snapshot that is being built, by name.
+    pub(crate) brokers: &'a Brokers,
     /// Whether its route merges runs of slashes.
     pub(crate) merge_slashes: bool,
     /// What wraps it.
@@ -67,6 +72,9 @@ pub(crate) struct CacheInService<'a> {
     pub(crate) identity_headers: &'a [HeaderName],
 }
 
+/// The brokers of a snapshot, by name.
+pub(crate) type Brokers = BTreeMap<String, Arc<dyn Broker>>;
+
 /// A mistake in the action of a route: the key under the route, a message and a hint.
 pub(crate) type Mistake = (&'static str, String, String);
 
@@ -74,7 +82,7 @@ pub(crate) type Mistake = (&'static str, String, String);
 pub(crate) type Built = Result<Arc<dyn Destination>, Mistake>;
 
 /// Every kind of destination.
-pub const DESTINATIONS: &[DestinationKind] = &[upstream::ROW, redirect::ROW, respond::ROW];
+pub const DESTINATIONS: &[DestinationKind] = &[upstream::ROW, redirect::ROW, respond::ROW, publish::ROW];
 
 /// Makes the destination of a route.
 ///

@@ -22,6 +22,7 @@ pub(super) fn built(path: &str, action: Action) -> Arc<dyn Destination> {
         action: &action,
         pattern: &pattern,
         upstreams: &testing::upstreams(0, []),
+        brokers: &Brokers::new(),
         merge_slashes: true,
         around: Default::default(),
         cache: None,
@@ -113,7 +114,9 @@ fn every_row_makes_destinations_of_its_own_kind_only() {
         ("upstream", forward(Rewrite::Keep)),
         ("redirect", Action::Redirect { status: 308, location: "/b".into() }),
         ("respond", Action::Respond { status: 200, headers: Vec::new(), body: String::new() }),
+        ("publish", publish::tests::action("to = \"orders\"")),
     ];
+    let brokers = publish::tests::FakeBroker::new(Ok(())).named();
     let rows: Vec<_> = DESTINATIONS.iter().map(|row| row.kind).collect();
     assert_eq!(rows, actions.each_ref().map(|(kind, _)| *kind));
     let Ok(pattern) = Pattern::parse(None) else { panic!("no path is a path") };
@@ -122,6 +125,7 @@ fn every_row_makes_destinations_of_its_own_kind_only() {
             action,
             pattern: &pattern,
             upstreams: &testing::upstreams(0, []),
+            brokers: &brokers,
             merge_slashes: true,
             around: Default::default(),
             cache: None,

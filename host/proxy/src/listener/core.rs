@@ -9,11 +9,13 @@ use std::thread::JoinHandle;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use witgate_exchange::contracts::broker::Delivery;
 use witgate_exchange::per_core;
 
 use super::accept;
 use super::bound::{BoundListener, ConnectionPermit, Generation};
 use super::data_plane::CoreShared;
+use crate::consume::{Consumer, deliver, running};
 use crate::gateway::Gateway;
 
 /// Task polls between two checks of sockets and timers (tokio's default). A smaller number would fire timers
@@ -26,6 +28,10 @@ pub(crate) enum CoreCommand {
     Listen(Arc<BoundListener>, TcpListener),
     /// Serve a connection that another core accepted.
     Take(Handover),
+    /// Fetch for this consumer.
+    Fetch(Arc<Consumer>),
+    /// Take a message of this consumer to its end.
+    Deliver(Arc<Consumer>, Delivery),
     /// Drop everything and end the thread.
     Stop,
 }
@@ -136,6 +142,10 @@ async fn run(core: Rc<Core>, mut orders: UnboundedReceiver<CoreCommand>) {
         match order {
             CoreCommand::Listen(bound, socket) => accept::spawn(&core, bound, socket),
             CoreCommand::Take(handover) => accept::take(&core, handover),
+            CoreCommand::Fetch(consumer) => {
+                tokio::task::spawn_local(running::fetch(core.plane.clone(), consumer));
+            }
+            CoreCommand::Deliver(consumer, delivery) => deliver::spawn(&core.gateway, consumer, delivery),
             CoreCommand::Stop => return,
         }
     }

@@ -18,6 +18,7 @@ use super::expose;
 use super::opening::{self, ListenerTls, Opening};
 use super::retire::Retire;
 use super::tls::Tls;
+use crate::consume::running::RunningConsumers;
 use crate::snapshot::Snapshot;
 use crate::snapshot::in_service::UpstreamsInService;
 
@@ -29,6 +30,9 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 
 /// Time that the accept loops of a closed listener have to end when its address is to be bound again.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// Time for a broker to be told of the last messages.
+const LAST_SETTLEMENTS: Duration = Duration::from_secs(2);
 
 /// What the cores share.
 pub(crate) struct CoreShared {
@@ -57,6 +61,7 @@ impl CoreShared {
 pub struct DataPlane {
     plane: Arc<CoreShared>,
     listeners: Mutex<BoundListeners>,
+    consumers: Mutex<RunningConsumers>,
     inherited: Mutex<Inherited>,
     retire: Retire,
     threads: Vec<JoinHandle<()>>,
@@ -128,12 +133,14 @@ impl DataPlane {
         let data_plane = DataPlane {
             plane,
             listeners: Mutex::default(),
+            consumers: Mutex::default(),
             inherited: Mutex::new(inherited),
             retire,
             threads,
             keeper,
         };
         data_plane.settle(opening, Instant::now());
+        data_plane.consumers().follow(&data_plane.plane, &snapshot.consumers);
         expose::register(&data_plane.plane);
         Ok(data_plane)
     }
@@ -172,8 +179,9 @@ impl DataPlane {
             opening::prepare(&config.listeners, tls, &listeners.open, &mut inherited, self.plane.cores.len())?
         };
         // Everything that can fail has been done: from here on nothing is undone.
-        self.swap_plugins(snapshot);
+        self.swap_plugins(snapshot.clone());
         self.settle(opening, Instant::now() + config.gateway.drain_timeout);
+        self.consumers().follow(&self.plane, &snapshot.consumers);
         Ok(())
     }
 
@@ -235,6 +243,8 @@ impl DataPlane {
         let deadline = begun + timeout;
         let BoundListeners { open, leaving, draining } = std::mem::take(&mut *self.listeners());
         let config = self.snapshot().config.clone();
+        let mut consumers = std::mem::take(&mut *self.consumers());
+        consumers.stop();
         let (last, open): (Vec<_>, Vec<_>) = open.into_iter().partition(|bound| drains_last(bound, &config));
         let first: Vec<_> = open.into_iter().chain(leaving).collect();
         first.iter().for_each(|bound| leave(bound));
@@ -248,11 +258,11 @@ impl DataPlane {
             bound.is_quiet() && (bound.open() == 0 || Instant::now() >= idle_until)
         };
         if !last.is_empty() {
-            wait_until(deadline, || first.iter().all(is_over));
+            wait_until(deadline, || first.iter().all(is_over) && consumers.are_over());
         }
         last.iter().for_each(|bound| leave(bound));
         let listeners: Vec<_> = first.into_iter().chain(last).collect();
-        let deserted = || listeners.iter().all(|bound| bound.is_deserted());
+        let deserted = || listeners.iter().all(|bound| bound.is_deserted()) && consumers.are_over();
         wait_until(deadline, deserted);
         for generation in draining.iter().filter_map(Weak::upgrade) {
             generation.advance(DrainPhase::Cut);
@@ -262,6 +272,9 @@ impl DataPlane {
             bound.sessions().advance(DrainPhase::Cut);
         }
         wait_until(Instant::now() + CUT_GRACE, deserted);
+        for broker in self.snapshot().brokers.values() {
+            broker.close(LAST_SETTLEMENTS);
+        }
         for core in &self.plane.cores {
             // A core whose receiver is gone has ended already.
             let _ = core.orders.send(CoreCommand::Stop);
@@ -288,6 +301,10 @@ impl DataPlane {
             let _ = core.orders.send(CoreCommand::Listen(bound.clone(), socket));
         }
         bound
+    }
+
+    fn consumers(&self) -> MutexGuard<'_, RunningConsumers> {
+        self.consumers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn listeners(&self) -> MutexGuard<'_, BoundListeners> {

@@ -89,6 +89,7 @@ impl Exchange {
         let Arrival { ingress, deadline, completion, informational } = arrival;
         facts.limit_time(deadline.map(|deadline| deadline.saturating_duration_since(facts.begun)));
         facts.completion = completion;
+        facts.retried_by_sender = ingress.source == Source::Message;
         facts.informational = informational;
         Exchange {
             facts,

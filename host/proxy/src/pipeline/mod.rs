@@ -34,6 +34,8 @@ mod transformation;
 mod validate;
 mod when;
 
+use std::sync::Arc;
+
 use http::Response;
 use witgate_exchange::body::Body;
 use witgate_exchange::fault::Fault;
@@ -84,7 +86,9 @@ pub async fn descend(
         return Ok(answered(exchange, response));
     }
     let mut body = BodyReader::new(body);
-    if route.authenticates()
+    if let Some(identity) = exchange.ingress.identity.clone() {
+        Arc::make_mut(&mut exchange.facts.head).identity = Some(identity);
+    } else if route.authenticates()
         && let Some(refusal) = authentication::run(exchange, route, &mut body).await?
     {
         return Ok(answered(exchange, refusal));

@@ -112,6 +112,30 @@ impl Conditions {
     }
 }
 
+/// Conditions on the headers of something that is no request yet.
+#[derive(Debug)]
+pub(crate) struct FieldConditions(Vec<(String, Value)>);
+
+impl FieldConditions {
+    /// Compiles them.
+    ///
+    /// # Errors
+    /// The first mistake.
+    pub(crate) fn compile(fields: &[FieldMatch]) -> Result<FieldConditions, String> {
+        let mut wrong = Vec::new();
+        let compiled = compile_fields("headers", fields, &mut wrong, |name| Some(name.to_owned()));
+        match wrong.into_iter().next() {
+            Some((_, message, _)) => Err(message),
+            None => Ok(FieldConditions(compiled)),
+        }
+    }
+
+    /// Whether all of them hold for these values.
+    pub(crate) fn hold<'v>(&self, values: impl Fn(&str) -> Vec<&'v [u8]>) -> bool {
+        self.0.iter().all(|(name, value)| value.holds(values(name).into_iter().map(Cow::Borrowed)))
+    }
+}
+
 impl Value {
     /// Whether any of the values meets the condition.
     pub(super) fn holds<'a>(&self, mut values: impl Iterator<Item = Cow<'a, [u8]>>) -> bool {

@@ -43,6 +43,7 @@ use witgate_config::{Problem, Problems};
 use witgate_exchange::head::RequestHead;
 
 use crate::filters::{Filter, Filters, Preflight, Stage};
+pub(crate) use condition::FieldConditions;
 use condition::{Question, Unmet, acceptable_methods};
 use host_trees::HostTrees;
 pub(crate) use overlap::Binds;

@@ -19,7 +19,7 @@ use super::condition::Conditions;
 use super::pattern::{Pattern, decode};
 use super::tree::Tree;
 use super::when::When;
-use crate::destination::{self, BuildInputs, Around};
+use crate::destination::{self, Around, Brokers, BuildInputs};
 use crate::filters::{Filter, Preflight, Stage};
 
 /// A route with its filters and plugins resolved.
@@ -91,6 +91,7 @@ impl Rule {
         position: usize,
         config: &model::Route,
         upstreams: &Arc<Upstreams>,
+        brokers: &Brokers,
         around: Around<'_>,
     ) -> Result<Rule, Problems> {
         let mut problems = Problems::new();
@@ -109,6 +110,7 @@ impl Rule {
                 action: &config.action,
                 pattern,
                 upstreams,
+                brokers,
                 merge_slashes: config.merge_slashes,
                 around,
                 cache: config.cache.as_ref(),

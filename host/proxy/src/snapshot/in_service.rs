@@ -18,6 +18,7 @@ use witgate_telemetry::InService;
 use witgate_upstream::{CurrentUpstreams, Upstreams};
 
 use super::Snapshot;
+use crate::consume;
 
 impl InService for Snapshot {
     fn version(&self) -> u64 {
@@ -34,6 +35,7 @@ impl InService for Snapshot {
 
     fn encode(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         replay::expose::encode(self.upstreams.body_memory(), encoder)?;
+        consume::expose::encode(&self.brokers, &self.consumers, encoder)?;
         witgate_upstream::encode(&self.upstreams, encoder)
     }
 }

@@ -13,6 +13,7 @@ use http::HeaderName;
 use witgate_cache::Cache;
 use witgate_config::model::IdentitySource;
 use witgate_config::{Config, Problems};
+use witgate_exchange::contracts::broker::Broker;
 use witgate_exchange::contracts::counter::Counter;
 use witgate_exchange::contracts::{Binding, Quarantined};
 use witgate_exchange::destination::Wrapper;
@@ -22,7 +23,8 @@ use witgate_upstream::Upstreams;
 use witgate_upstream::discovery::Discovery;
 use witgate_wire::http1::field;
 
-use crate::destination::CacheInService;
+use crate::consume::{self, Consumers};
+use crate::destination::{Brokers, CacheInService};
 use crate::router::Router;
 use crate::router::tcp::TcpRouter;
 use crate::state::memory::MemoryCounter;
@@ -51,6 +53,10 @@ pub struct Snapshot {
     pub plugins: BTreeMap<String, Arc<dyn Binding>>,
     /// What wraps the destinations of routes, by the name of the route.
     pub wrappers: Wrappers,
+    /// Brokers by name.
+    pub brokers: BTreeMap<String, Arc<dyn Broker>>,
+    /// Consumers by name. Those whose settings are unchanged are carried over from the previous snapshot.
+    pub consumers: Consumers,
 }
 
 /// What wraps the destinations of routes, by the name of the route.
@@ -67,6 +73,8 @@ pub struct Services {
     pub discovery: Discovery,
     /// What wraps the destinations of routes, by the name of the route.
     pub wrappers: Wrappers,
+    /// Brokers by name.
+    pub brokers: BTreeMap<String, Arc<dyn Broker>>,
 }
 
 impl Default for Services {
@@ -76,6 +84,7 @@ impl Default for Services {
             counter: Arc::new(MemoryCounter::default()),
             discovery: Discovery::default(),
             wrappers: Wrappers::new(),
+            brokers: BTreeMap::new(),
         }
     }
 }
@@ -94,7 +103,7 @@ impl Snapshot {
         services: Services,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Problems> {
-        let Services { plugins, counter, discovery, wrappers } = services;
+        let Services { plugins, counter, discovery, wrappers, brokers } = services;
         let mut problems = Problems::new();
         let built = Upstreams::build(&config, &discovery, previous.map(|previous| &*previous.upstreams));
         let upstreams = built.unwrap_or_else(|(built, more)| {
@@ -104,11 +113,13 @@ impl Snapshot {
         let upstreams = Arc::new(upstreams);
         let cache = cache(&config, previous);
         let identity_headers = identity_headers(&config);
-        let routers = build_routers(&config, &upstreams, (cache.as_ref(), &identity_headers), (&plugins, &wrappers))
+        let routers = build_routers(&config, &upstreams, (cache.as_ref(), &identity_headers), &brokers, (&plugins, &wrappers))
             .unwrap_or_else(|more| {
                 problems.extend(more);
                 Named::default()
             });
+        let consumers =
+            consume::build(&config, &brokers, previous.map(|previous| &previous.consumers), &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -124,6 +135,8 @@ impl Snapshot {
             cache,
             plugins,
             wrappers,
+            brokers,
+            consumers,
         })
     }
 
@@ -134,7 +147,7 @@ impl Snapshot {
     /// A binding that a route names has no plugin.
     pub fn with_plugins(&self, plugins: BTreeMap<String, Arc<dyn Binding>>) -> Result<Snapshot, Problems> {
         let cache = (self.cache.as_ref(), &self.identity_headers[..]);
-        let routers = build_routers(&self.config, &self.upstreams, cache, (&plugins, &self.wrappers))?;
+        let routers = build_routers(&self.config, &self.upstreams, cache, &self.brokers, (&plugins, &self.wrappers))?;
         Ok(Snapshot {
             version: self.version + 1,
             config: self.config.clone(),
@@ -147,6 +160,8 @@ impl Snapshot {
             cache: self.cache.clone(),
             plugins,
             wrappers: self.wrappers.clone(),
+            brokers: self.brokers.clone(),
+            consumers: self.consumers.clone(),
         })
     }
 
@@ -225,12 +240,13 @@ fn build_routers(
     config: &Config,
     upstreams: &Arc<Upstreams>,
     (cache, identity_headers): (Option<&Arc<Cache>>, &[(HeaderName, IdentitySource)]),
+    brokers: &Brokers,
     (plugins, wrappers): (&BTreeMap<String, Arc<dyn Binding>>, &Wrappers),
 ) -> Result<Named<String, Router>, Problems> {
     let mut problems = Problems::new();
     let identity_headers: Vec<HeaderName> = identity_headers.iter().map(|(name, _)| name.clone()).collect();
     let cache = cache.map(|cache| CacheInService { cache, identity_headers: &identity_headers });
-    let routers = routes::build(config, upstreams, cache, (plugins, wrappers), &mut problems);
+    let routers = routes::build(config, upstreams, (cache, brokers), (plugins, wrappers), &mut problems);
     if problems.is_empty() { Ok(routers) } else { Err(problems) }
 }
 

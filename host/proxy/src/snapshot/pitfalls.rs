@@ -272,7 +272,7 @@ fn variables(route: &Route) -> Option<String> {
                 .map(|variable| told(variable, "`rewrite`", "write a parameter of the path, `{name}`")),
             _ => None,
         },
-        Action::Respond { .. } | Action::Tcp(_) => None,
+        Action::Respond { .. } | Action::Tcp(_) | Action::Publish(_) => None,
     };
     of_action.or_else(|| {
         route.filters.iter().find_map(|filter| {

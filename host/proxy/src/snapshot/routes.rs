@@ -9,7 +9,7 @@ use witgate_exchange::names::Named;
 use witgate_upstream::Upstreams;
 
 use super::Wrappers;
-use crate::destination::{Around, CacheInService};
+use crate::destination::{Around, Brokers, CacheInService};
 use crate::filters::{FILTERS, Filter, Stage};
 use crate::router::{Route, Router, Rule, When};
 
@@ -20,7 +20,7 @@ type StagedFilter = (Stage, usize, Arc<dyn Filter>);
 pub(super) fn build(
     config: &Config,
     upstreams: &Arc<Upstreams>,
-    cache: Option<CacheInService<'_>>,
+    (cache, brokers): (Option<CacheInService<'_>>, &Brokers),
     (plugins, wrappers): (&BTreeMap<String, Arc<dyn Binding>>, &Wrappers),
     problems: &mut Problems,
 ) -> Named<String, Router> {
@@ -34,7 +34,7 @@ pub(super) fn build(
         .filter_map(|(position, route)| {
             let filters = build_filters(&route.filters, problems);
             let around = Around { wrapper: wrappers.get(&route.name), cache };
-            let rule = Rule::compile(position, route, upstreams, around)
+            let rule = Rule::compile(position, route, upstreams, brokers, around)
                 .map_err(|more| problems.extend(more))
                 .ok()?;
             Some((route, Arc::new(rule), filters))

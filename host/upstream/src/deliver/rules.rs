@@ -17,6 +17,8 @@ const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 pub(crate) struct Rules<'a> {
     pub(crate) upstream: &'a model::Retry,
     route: Option<&'a model::RouteRetry>,
+    /// Whether the request is sent once, whatever the settings are.
+    once: bool,
 }
 
 /// Why a request is sent again.
@@ -79,7 +81,13 @@ impl Reason {
 impl<'a> Rules<'a> {
     /// The rules for an upstream, and for the route that the request took.
     pub(crate) fn new(upstream: &'a model::Retry, route: Option<&'a model::RouteRetry>) -> Rules<'a> {
-        Rules { upstream, route }
+        Rules { upstream, route, once: false }
+    }
+
+    /// The same rules for a request that its sender sends again if it fails: then it is sent once, so that the attempts of
+    /// both do not multiply.
+    pub(crate) fn retried_by_sender(self, once: bool) -> Rules<'a> {
+        Rules { once, ..self }
     }
 
     /// The rules for the same request at another upstream.
@@ -87,7 +95,7 @@ impl<'a> Rules<'a> {
     where
         'a: 'b,
     {
-        Rules { upstream, route: self.route }
+        Rules { upstream, route: self.route, once: self.once }
     }
 
     /// The value of the route, or else of the upstream.
@@ -101,7 +109,7 @@ impl<'a> Rules<'a> {
 
     /// The most attempts of a request.
     pub(crate) fn attempts(&self) -> u32 {
-        self.choose(|route| route.attempts, |upstream| upstream.attempts)
+        if self.once { 1 } else { self.choose(|route| route.attempts, |upstream| upstream.attempts) }
     }
 
     /// Whether a request may be sent again whatever its method is.

@@ -88,7 +88,8 @@ impl Forward {
         let mut attempts = Attempts { log: AttemptLog::default(), chosen: &upstream.name, record };
         let request = UpstreamRequest {
             upgrade: upgrade.as_ref(),
-            rules: Rules::new(&upstream.config.retry, Some(&self.retry)),
+            rules: Rules::new(&upstream.config.retry, Some(&self.retry))
+                .retried_by_sender(facts.retried_by_sender),
             allowance,
             informational: Some(&facts.informational),
             ..of_client(

@@ -110,7 +110,9 @@ impl Fixture {
             (name.as_str().into(), built)
         });
         snapshot.upstreams = testing::upstreams(self.config.gateway.body_memory, upstreams);
-        let Ok(rule) = Rule::compile(0, &self.route, &snapshot.upstreams, Default::default()) else { panic!("a rule") };
+        let Ok(rule) = Rule::compile(0, &self.route, &snapshot.upstreams, &Default::default(), Default::default()) else {
+            panic!("a rule")
+        };
         let mut route = Route::new(self.route.clone(), Arc::new(rule));
         route.filters.clone_from(&self.filters);
         let plugins = self.plugins.iter().map(|plugin| Arc::clone(plugin) as Arc<dyn Binding>);
