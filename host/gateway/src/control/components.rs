@@ -53,13 +53,24 @@ impl Components {
     /// The runtime for a configuration. Reverts are requested through `handle`; without one, nothing is ever in
     /// service.
     pub(crate) fn new(config: &Config, telemetry: &Arc<Telemetry>, handle: Option<Handle>) -> Components {
+        let upstreams = upstreams(handle.clone());
+        Components::with_upstreams(config, telemetry, handle, upstreams)
+    }
+
+    /// As [`Components::new`], for a gateway whose upstreams in service are known otherwise than by `handle`.
+    pub(crate) fn with_upstreams(
+        config: &Config,
+        telemetry: &Arc<Telemetry>,
+        handle: Option<Handle>,
+        upstreams: CurrentUpstreams,
+    ) -> Components {
         let options = RuntimeOptions {
             cores: config.gateway.workers,
             instances: INSTANCES,
             cache: config.gateway.cache_folder.clone(),
             compiling: Compiling::in_own_binary(),
             on_revert: on_revert(handle.clone()),
-            upstreams: upstreams(handle.clone()),
+            upstreams,
         };
         let telemetry = Arc::clone(telemetry);
         let make = move || {

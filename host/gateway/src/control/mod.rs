@@ -16,6 +16,7 @@ pub(crate) mod library;
 mod load;
 mod preflight;
 mod put_back;
+pub(crate) mod rehearsal;
 pub(crate) mod source;
 mod standin;
 mod state_metrics;

@@ -2,7 +2,6 @@
 
 mod checked;
 mod request;
-mod told;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use witgate_exchange::head::RequestHead;
 use witgate_proxy::snapshot::Snapshot;
 
 use super::scratch::Binding;
+use super::told;
 use crate::cli::output::{Format, print};
 use crate::control;
 use crate::exit::{Exit, ExitResult, Failure};

@@ -6,11 +6,13 @@ mod cargo;
 mod check;
 mod dev;
 mod new;
+mod play;
 mod reference;
 mod rollback;
 mod sandbox;
 mod scratch;
 mod test;
+mod told;
 
 use clap::{Args, Subcommand};
 
@@ -31,6 +33,7 @@ enum Command {
     Dev(dev::Arguments),
     Check(check::Arguments),
     Call(call::Arguments),
+    Play(play::Arguments),
     Rollback(rollback::Arguments),
     Reference(reference::Arguments),
 }
@@ -44,6 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
         Command::Dev(arguments) => dev::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Call(arguments) => call::run(arguments),
+        Command::Play(arguments) => play::run(arguments),
         Command::Rollback(arguments) => rollback::run(arguments),
         Command::Reference(arguments) => reference::run(arguments),
     }
