@@ -113,8 +113,14 @@ mod tests {
     #[test]
     fn the_vectors_of_the_rfc_hold_both_ways() {
         // RFC 4648 section 10.
-        let vectors =
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")];
+        let vectors = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("foobar", "Zm9vYmFy"),
+        ];
         for (bytes, text) in vectors {
             assert_eq!(base64(bytes), text);
             assert_eq!(from_base64(text).as_deref(), Some(bytes.as_bytes()), "{text}");
@@ -122,7 +128,10 @@ mod tests {
             assert_eq!(base64_url(bytes), bare);
             assert_eq!(from_base64_url(bare).as_deref(), Some(bytes.as_bytes()), "{text}");
         }
-        assert_eq!((hex("foobar").as_str(), from_hex("666F6f626172").as_deref()), ("666f6f626172", Some(&b"foobar"[..])));
+        assert_eq!(
+            (hex("foobar").as_str(), from_hex("666F6f626172").as_deref()),
+            ("666f6f626172", Some(&b"foobar"[..]))
+        );
     }
 
     #[test]
@@ -138,7 +147,10 @@ mod tests {
 
     #[test]
     fn what_is_malformed_or_has_a_second_form_is_refused() {
-        for text in ["Z", "Zg", "Zg=", "Zg===", "Zh==", "Zm9=", "=", "====", "Zg==Zg==", "Z g=", "Zm8_", "Zm8-", "Zm8é"] {
+        for text in [
+            "Z", "Zg", "Zg=", "Zg===", "Zh==", "Zm9=", "=", "====", "Zg==Zg==", "Z g=", "Zm8_", "Zm8-",
+            "Zm8é",
+        ] {
             assert_eq!(from_base64(text), None, "{text}");
         }
         for text in ["Z", "Zh", "Zg==", "Zm8/", "Zm8+", "Zm9vY"] {

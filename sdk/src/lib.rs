@@ -155,6 +155,13 @@
 //! no other state between requests: each core has instances of its own, and each may be replaced at any time. Keep
 //! shared state in the [`store`].
 //!
+//! Secrets have the type [`Secret`], networks the type [`Network`].
+//!
+//! # Bodies, forms, cookies, problems
+//!
+//! [`Body::json`](struct@Body::json), [`Response::json`] and [`Form`] read and write bodies, [`encoding`] has hexadecimal digits and base64,
+//! [`SetCookie`] writes `Set-Cookie`, and [`Problem::fault`] makes a problem document with `type` and `code` as the gateway's own have them.
+//!
 //! # What a call costs
 //!
 //! Method, path, query, authority and the **declared headers** are passed with the call. Declare the headers that

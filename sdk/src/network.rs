@@ -118,7 +118,17 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_refused() {
-        for text in ["", "/", "192.0.2.0/33", "::/129", "192.0.2.0/+1", "192.0.2/24", "192.0.2.0/", "example.com", "1.2.3.4/8/8"] {
+        for text in [
+            "",
+            "/",
+            "192.0.2.0/33",
+            "::/129",
+            "192.0.2.0/+1",
+            "192.0.2/24",
+            "192.0.2.0/",
+            "example.com",
+            "1.2.3.4/8/8",
+        ] {
             assert_eq!(Network::parse(text), None, "{text}");
         }
     }

@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn every_attribute_is_written() {
-        let cookie = SetCookie::new("a", "b").path("/x").domain("example.com").max_age(Duration::from_millis(1999));
+        let cookie =
+            SetCookie::new("a", "b").path("/x").domain("example.com").max_age(Duration::from_millis(1999));
         let text = Vec::from(cookie.insecure().readable_by_scripts().same_site(SameSite::Strict));
         assert_eq!(text, b"a=b; Path=/x; Domain=example.com; Max-Age=1; SameSite=Strict");
         let removed = Vec::from(SetCookie::removed("a"));
@@ -169,7 +170,10 @@ mod tests {
             assert!(std::panic::catch_unwind(|| SetCookie::new(value, "a")).is_err(), "{value}");
         }
         for attribute in ["/;Secure", "/\n", "/é"] {
-            assert!(std::panic::catch_unwind(|| SetCookie::new("a", "b").path(attribute)).is_err(), "{attribute}");
+            assert!(
+                std::panic::catch_unwind(|| SetCookie::new("a", "b").path(attribute)).is_err(),
+                "{attribute}"
+            );
             assert!(std::panic::catch_unwind(|| SetCookie::new("a", "b").domain(attribute)).is_err());
         }
     }

@@ -11,6 +11,7 @@ mod discovery;
 mod documents;
 mod drain;
 mod first_party;
+mod first_party_services;
 mod framing;
 mod hot_swap;
 mod leaving;

@@ -5,9 +5,9 @@
 
 use witgate_sdk::fetch::{self, InboundResponse};
 use witgate_sdk::{
-    Acceptance, Authentication, AuthenticationByBody, Body, Decision, Function, HeaderName, Identity, Input, Interest,
-    Period, Plugin, Problem, Reading, Request, RequestChanges, RequestOutcome, Response, SettingsProblem,
-    Transformation, ValuePart, log, settings,
+    Acceptance, Authentication, AuthenticationByBody, Body, Decision, Function, HeaderName, Identity, Input,
+    Interest, Period, Plugin, Problem, Reading, Request, RequestChanges, RequestOutcome, Response,
+    SettingsProblem, Transformation, ValuePart, log, settings,
 };
 
 /// Begins the names of the claims that carry headers of the answer to the request. No other plugin names its claims so.
@@ -121,7 +121,8 @@ impl Plugin for ForwardAuth {
 impl Authentication for ForwardAuth {
     fn interest(&self) -> Interest {
         let headers = self.0.forward.iter().map(|name| Input::header(&**name));
-        let rest = [Input::Method, Input::Authority, Input::Path, Input::Query, Input::Scheme, Input::ClientAddress];
+        let rest =
+            [Input::Method, Input::Authority, Input::Path, Input::Query, Input::Scheme, Input::ClientAddress];
         Interest::none().request_headers(&self.0.forward).authenticates_by(rest.into_iter().chain(headers))
     }
 
@@ -213,7 +214,8 @@ impl ForwardAuth {
     }
 
     fn accepted(&self, answer: &InboundResponse) -> Decision {
-        let subject = self.0.subject.as_ref().and_then(|name| answer.header(name)).filter(|value| !value.is_empty());
+        let subject =
+            self.0.subject.as_ref().and_then(|name| answer.header(name)).filter(|value| !value.is_empty());
         let mut identity = Identity::new(subject.unwrap_or("forward-auth"));
         for name in &self.0.to_upstream {
             if let Some(value) = answer.header(name) {
@@ -245,7 +247,10 @@ impl ForwardAuth {
 }
 
 /// The headers of an answer that have one of these names, with all values.
-fn passed<'a>(answer: &'a InboundResponse, names: &'a [HeaderName]) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+fn passed<'a>(
+    answer: &'a InboundResponse,
+    names: &'a [HeaderName],
+) -> impl Iterator<Item = (&'a str, &'a [u8])> {
     let listed = answer.headers.iter().filter(|header| names.iter().any(|name| **name == *header.name));
     listed.map(|header| (header.name.as_str(), header.value.as_slice()))
 }

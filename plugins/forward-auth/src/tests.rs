@@ -33,6 +33,7 @@ fn the_service_is_told_which_request_it_decides_about() {
         .method("DELETE")
         .path("/orders/1?force=yes")
         .authority("shop.example")
+        .scheme("https")
         .client_address("198.51.100.9")
         .header("cookie", "a=1")
         .header("cookie", "b=2")
@@ -70,13 +71,17 @@ fn an_answer_of_2xx_lets_on_with_the_named_headers() {
         r#"{ "upstream": "auth", "to_upstream": ["X-User", "X-Groups"], "to_client": ["set-cookie"],
              "subject": "x-user", "cache_for": "1m" }"#,
     );
-    let Decision::Accepted(accepted) = plugin.authenticate(&test::request().build()) else { panic!("let on") };
+    let Decision::Accepted(accepted) = plugin.authenticate(&test::request().build()) else {
+        panic!("let on")
+    };
     assert_eq!(accepted.identity, Identity::new("ada").with_claim("forward-auth:x-user", "ada"));
     assert_eq!(accepted.cacheable_for, 60_000);
     let cookies = accepted.response_headers.iter().filter(|header| header.name == "set-cookie").count();
     assert_eq!((cookies, accepted.response_headers.len()), (2, 2));
 
-    let RequestOutcome::Proceed(changes) = plugin.on_request(&test::request().build()) else { panic!("it goes on") };
+    let RequestOutcome::Proceed(changes) = plugin.on_request(&test::request().build()) else {
+        panic!("it goes on")
+    };
     let expected = RequestChanges::none()
         .set_composed("x-user", [ValuePart::claim("forward-auth:x-user")])
         .set_composed("x-groups", [ValuePart::claim("forward-auth:x-groups")]);
@@ -98,7 +103,9 @@ fn any_other_answer_is_the_clients() {
             .with_header("content-length", "7")
             .with_header("server", "secret");
         *held.borrow_mut() = Ok(answer);
-        let Decision::Refused(response) = plugin.authenticate(&test::request().build()) else { panic!("{status}") };
+        let Decision::Refused(response) = plugin.authenticate(&test::request().build()) else {
+            panic!("{status}")
+        };
         assert_eq!((response.status, &response.body[..]), (status, &b"go away"[..]));
         let names: Vec<&str> = response.headers.iter().map(|header| header.name.as_str()).collect();
         assert_eq!(names, ["location", "set-cookie", "set-cookie", "www-authenticate", "content-type"]);
@@ -112,7 +119,9 @@ fn any_other_answer_is_the_clients() {
         (Ok(InboundResponse::new(100, "")), 502),
     ] {
         *held.borrow_mut() = answer.clone();
-        let Decision::Refused(response) = plugin.authenticate(&test::request().build()) else { panic!("{answer:?}") };
+        let Decision::Refused(response) = plugin.authenticate(&test::request().build()) else {
+            panic!("{answer:?}")
+        };
         assert_eq!(response.status, status, "{answer:?}");
     }
 }

@@ -11,8 +11,8 @@ use std::net::IpAddr;
 use mmdb::Mmdb;
 use ranges::Ranges;
 use witgate_sdk::{
-    Function, Gate, HeaderName, Input, Interest, Network, Plugin, Problem, Request, RequestChanges, RequestOutcome,
-    Response, SettingsProblem, Transformation, data, log, settings,
+    Function, Gate, HeaderName, Input, Interest, Network, Plugin, Problem, Request, RequestChanges,
+    RequestOutcome, Response, SettingsProblem, Transformation, data, log, settings,
 };
 
 /// Who is let in, and what the upstream is told.
@@ -136,7 +136,8 @@ impl Gate for Geo {
         }
         let admitted = match address.and_then(|address| self.country(address)) {
             Some(country) => {
-                self.allow.as_ref().is_none_or(|allow| allow.contains(&country)) && !self.deny.contains(&country)
+                self.allow.as_ref().is_none_or(|allow| allow.contains(&country))
+                    && !self.deny.contains(&country)
             }
             None => self.unknown == Unknown::Allow,
         };
@@ -191,7 +192,10 @@ fn table(name: &str) -> Result<Table, String> {
     if let Some(database) = Mmdb::open(name)? {
         return Ok(Table::Mmdb(database));
     }
-    let text = file.text().map_err(|error| error.to_string())?;
+    // A database that was cut off has lost its end, by which it is known.
+    let text = file.text().map_err(|error| {
+        format!("it is neither a database of MaxMind's format nor lines of networks and countries: {error}")
+    })?;
     Ok(Table::Ranges(Ranges::read(&text)?))
 }
 

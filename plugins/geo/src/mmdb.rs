@@ -50,10 +50,15 @@ impl Mmdb {
         let file = data::file(name);
         let size = file.size().map_err(|error| error.to_string())?;
         let begin = size.saturating_sub(METADATA);
-        let end = file.read(begin, usize::try_from(METADATA).unwrap_or(usize::MAX)).map_err(|error| error.to_string())?;
+        let end = file
+            .read(begin, usize::try_from(METADATA).unwrap_or(usize::MAX))
+            .map_err(|error| error.to_string())?;
         let Some(at) = end.windows(MARKER.len()).rposition(|bytes| bytes == MARKER) else { return Ok(None) };
         let database = Self::described(name, &end[at + MARKER.len()..], begin + at as u64);
-        database.and_then(Self::checked).map(Some).map_err(|damage| format!("the database is damaged: {damage}"))
+        database
+            .and_then(Self::checked)
+            .map(Some)
+            .map_err(|damage| format!("the database is damaged: {damage}"))
     }
 
     /// The database that metadata describe; `end` is where they begin.
@@ -181,4 +186,3 @@ fn record(node: &[u8], right: bool) -> u32 {
         (length, true) => number(&node[length / 2..]),
     }
 }
-

@@ -1,7 +1,10 @@
 //! One test for each promise of the README, with small databases that these tests write.
 
+mod writer;
+
 use super::*;
 use witgate_sdk::test;
+use writer::database;
 
 const TABLE: &str = "192.0.2.0/24,DE\n198.51.100.0/24,FR\n2001:db8::/32,SE\n";
 
@@ -13,89 +16,17 @@ fn status(plugin: &Geo, address: &str) -> u16 {
     plugin.admit(&test::request().client_address(address).build()).map_or(200, |response| response.status)
 }
 
-/// A text of the format.
-fn text(text: &str) -> Vec<u8> {
-    [&[0x40 | u8::try_from(text.len()).expect("short")], text.as_bytes()].concat()
-}
+const NETWORKS: [(&str, u32, &str); 4] = [
+    ("192.0.2.0", 24, "DE"),
+    ("198.51.100.128", 25, "FR"),
+    ("2001:db8::", 32, "SE"),
+    ("203.0.113.7", 32, "IT"),
+];
 
-fn map(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
-    let mut bytes = vec![0xe0 | u8::try_from(members.len()).expect("few")];
-    for (name, value) in members {
-        bytes.extend(text(name));
-        bytes.extend(value);
-    }
-    bytes
+/// An address in a network of the list.
+fn first(network: &str) -> IpAddr {
+    network.parse().expect("an address")
 }
-
-fn number(kind: u8, value: u32) -> Vec<u8> {
-    let bytes = value.to_be_bytes();
-    let first = if kind < 8 { vec![kind << 5 | 4] } else { vec![4, kind - 7] };
-    [&first[..], &bytes[..]].concat()
-}
-
-/// A database with these networks, which do not overlap. Records have this many bits.
-fn database(bits: u32, networks: &[(&str, &str)]) -> Vec<u8> {
-    let mut data = Vec::new();
-    let mut nodes: Vec<[Option<Result<usize, usize>>; 2]> = vec![[None; 2]];
-    for (network, country) in networks {
-        let place = data.len();
-        let names = map(&[("en", text("a name that is skipped")), ("de", text("ein Name"))]);
-        let of_country = map(&[("geoname_id", number(6, 7)), ("names", names), ("iso_code", text(country))]);
-        data.extend(map(&[("continent", map(&[("code", text("EU"))])), ("country", of_country)]));
-        let network = Network::parse(network).expect("a network");
-        let (first, last, width) = network.range();
-        // In a tree for IPv6, addresses of IPv4 begin with 96 zero bits.
-        let length = 128 - (last - first).count_ones();
-        let mut node = 0;
-        for index in 0..length {
-            let bit = usize::from(index >= 128 - width && first >> (127 - index) & 1 == 1);
-            if index + 1 == length {
-                nodes[node][bit] = Some(Err(place));
-            } else {
-                node = match nodes[node][bit] {
-                    Some(Ok(next)) => next,
-                    _ => {
-                        nodes.push([None; 2]);
-                        let next = nodes.len() - 1;
-                        nodes[node][bit] = Some(Ok(next));
-                        next
-                    }
-                };
-            }
-        }
-    }
-    let count = nodes.len();
-    let mut bytes = Vec::new();
-    for node in nodes {
-        let [left, right] = node.map(|record| match record {
-            None => count,
-            Some(Ok(node)) => node,
-            Some(Err(place)) => count + 16 + place,
-        });
-        let (left, right) = (u32::try_from(left).expect("small").to_be_bytes(), u32::try_from(right).expect("small").to_be_bytes());
-        match bits {
-            24 => bytes.extend([&left[1..], &right[1..]].concat()),
-            28 => bytes.extend([&left[1..], &[left[0] << 4 | right[0]], &right[1..]].concat()),
-            _ => bytes.extend([left, right].concat()),
-        }
-    }
-    bytes.extend([0; 16]);
-    bytes.extend(data);
-    bytes.extend(b"\xab\xcd\xefMaxMind.com");
-    bytes.extend(map(&[
-        ("description", map(&[("en", text("made by a test"))])),
-        ("languages", vec![0x01, 0x04, 0x42, b'e', b'n']),
-        ("build_epoch", number(9, 1)),
-        ("node_count", number(6, u32::try_from(count).expect("small"))),
-        ("record_size", number(5, bits)),
-        ("ip_version", number(5, 6)),
-        ("binary_format_major_version", number(5, 2)),
-    ]));
-    bytes
-}
-
-const NETWORKS: [(&str, &str); 4] =
-    [("192.0.2.0/24", "DE"), ("198.51.100.128/25", "FR"), ("2001:db8::/32", "SE"), ("203.0.113.7", "IT")];
 
 #[test]
 fn countries_are_allowed_or_denied() {
@@ -103,10 +34,13 @@ fn countries_are_allowed_or_denied() {
     gateway.data("countries", TABLE);
     let denying = plugin(r#"{ "deny": ["fr"] }"#);
     assert_eq!(denying.admits_by(), Some(vec![Input::ClientAddress]));
-    for (address, expected) in [("192.0.2.1", 200), ("198.51.100.1", 403), ("2001:db8::1", 200), ("10.0.0.1", 200), ("odd", 200)] {
+    for (address, expected) in
+        [("192.0.2.1", 200), ("198.51.100.1", 403), ("2001:db8::1", 200), ("10.0.0.1", 200), ("odd", 200)]
+    {
         assert_eq!(status(&denying, address), expected, "{address}");
     }
-    let allowing = plugin(r#"{ "allow": ["DE"], "unknown": "deny", "except": ["10.0.0.0/8"], "status": 451 }"#);
+    let allowing =
+        plugin(r#"{ "allow": ["DE"], "unknown": "deny", "except": ["10.0.0.0/8"], "status": 451 }"#);
     for (address, expected) in [
         ("192.0.2.1", 200),
         ("::ffff:192.0.2.1", 200),
@@ -172,16 +106,19 @@ fn a_damaged_database_is_refused_or_says_nothing() {
     // Cut off anywhere: the metadata are at the end, and what comes before them has moved or is gone.
     for length in 0..good.len() {
         if let Ok(plugin) = open(&good[..length]) {
-            panic!("{length} of {} bytes: {:?}", good.len(), plugin.country("192.0.2.1".parse().expect("one")));
+            panic!(
+                "{length} of {} bytes: {:?}",
+                good.len(),
+                plugin.country("192.0.2.1".parse().expect("one"))
+            );
         }
         let cut = &good[good.len() - length..];
         if length < good.len() - 1 {
             // What is lost at the beginning shifts the tree against the data.
             let damaged = open(cut).map_or(true, |plugin| {
-                NETWORKS.iter().any(|(network, country)| {
-                    let address = network.split('/').next().and_then(|text| text.parse().ok()).expect("an address");
-                    plugin.country(address) != super::country(country)
-                })
+                NETWORKS
+                    .iter()
+                    .any(|(network, _, country)| plugin.country(first(network)) != super::country(country))
             });
             assert!(damaged, "{length} bytes of the end");
         }
@@ -192,9 +129,8 @@ fn a_damaged_database_is_refused_or_says_nothing() {
             let mut bytes = good.clone();
             bytes[at] ^= change;
             if let Ok(plugin) = open(&bytes) {
-                for (network, _) in NETWORKS {
-                    let address = network.split('/').next().and_then(|text| text.parse().ok()).expect("an address");
-                    let _any = plugin.country(address);
+                for (network, _, _) in NETWORKS {
+                    let _any = plugin.country(first(network));
                 }
             }
         }

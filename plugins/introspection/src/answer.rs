@@ -61,7 +61,8 @@ impl Answer {
 
     /// Whether a member is this text, or a list that contains it.
     fn says(&self, name: &str, wanted: &[String]) -> bool {
-        let is_wanted = |value: &Value| value.as_str().is_some_and(|text| wanted.iter().any(|known| known == text));
+        let is_wanted =
+            |value: &Value| value.as_str().is_some_and(|text| wanted.iter().any(|known| known == text));
         match self.members.get(name) {
             Some(Value::Array(list)) => list.iter().any(is_wanted),
             Some(value) => is_wanted(value),

@@ -11,8 +11,9 @@ use std::time::Duration;
 use answer::{Answer, Rules};
 use cache::Cache;
 use witgate_sdk::{
-    Acceptance, Authentication, Decision, FORM, Form, Identity, Input, Interest, Period, Plugin, Problem, Request,
-    Response, Secret, SettingsProblem, authentication, encoding, fetch, form_encoded, is_json, log, settings,
+    Acceptance, Authentication, Decision, FORM, Form, Identity, Input, Interest, Period, Plugin, Problem,
+    Request, Response, Secret, SettingsProblem, authentication, encoding, fetch, form_encoded, is_json, log,
+    settings,
 };
 
 /// The longest token that is asked about, in bytes.
@@ -134,10 +135,11 @@ impl Plugin for Introspection {
             (Some(_), None) => return problem("/client_id", "a client needs a `client_secret`"),
             (None, Some(_)) => return problem("/client_secret", "a client needs a `client_id`"),
         };
-        let basic = client.as_ref().filter(|_| settings.client_auth == ClientAuth::Basic).map(|(id, secret)| {
-            let pair = format!("{}:{}", form_encoded(id), form_encoded(secret.reveal()));
-            format!("Basic {}", encoding::base64(pair))
-        });
+        let basic =
+            client.as_ref().filter(|_| settings.client_auth == ClientAuth::Basic).map(|(id, secret)| {
+                let pair = format!("{}:{}", form_encoded(id), form_encoded(secret.reveal()));
+                format!("Basic {}", encoding::base64(pair))
+            });
         let bearer = settings.bearer.map(|token| format!("Bearer {}", token.reveal()));
         let cache = Cache {
             space: settings.store,
@@ -229,14 +231,22 @@ impl Introspection {
         }
         let response = question.send().map_err(|error| format!("the endpoint gave no answer: {error:?}"))?;
         if response.status != 200 {
-            let hint = if matches!(response.status, 401 | 403) { "; are the client's credentials right?" } else { "" };
+            let hint = if matches!(response.status, 401 | 403) {
+                "; are the client's credentials right?"
+            } else {
+                ""
+            };
             return Err(format!("the endpoint answered with {}{hint}", response.status));
         }
         if !response.header("content-type").is_some_and(is_json) {
             return Err("the answer is not JSON by its Content-Type".to_owned());
         }
         if response.body.len() > self.max_answer {
-            return Err(format!("the answer has {} bytes, at most {} are read", response.body.len(), self.max_answer));
+            return Err(format!(
+                "the answer has {} bytes, at most {} are read",
+                response.body.len(),
+                self.max_answer
+            ));
         }
         Answer::read(response.body).map_err(str::to_owned)
     }
@@ -267,7 +277,8 @@ fn invalid(why: &str) -> Decision {
 }
 
 fn unavailable() -> Decision {
-    let problem = Problem::new(503, "Service Unavailable").detail("credentials cannot be checked at the moment");
+    let problem =
+        Problem::new(503, "Service Unavailable").detail("credentials cannot be checked at the moment");
     Response::from(problem).with_header("retry-after", "5").into()
 }
 

@@ -113,7 +113,8 @@ fn whoever_cannot_be_asked_about_is_not_called_unauthorized() {
     let answer = endpoint(&gateway);
     let plugin = plugin(PLAIN);
     let of_type = |content_type: &str| {
-        Ok(InboundResponse::new(200, r#"{"active":true,"sub":"a"}"#).with_header("content-type", content_type))
+        Ok(InboundResponse::new(200, r#"{"active":true,"sub":"a"}"#)
+            .with_header("content-type", content_type))
     };
     for bad in [
         Err(Error::Unavailable),
@@ -186,7 +187,14 @@ fn what_is_no_bearer_token_is_never_asked_about() {
     let plugin = plugin(PLAIN);
     assert_eq!(decide(&plugin, "Basic YTpi"), Decision::not_mine("Bearer"));
     assert_eq!(plugin.authenticate(&test::request().build()), Decision::not_mine("Bearer"));
-    for bad in ["Bearer ", "Bearer =", "Bearer a b", "Bearer a=b", "Bearer é", &format!("Bearer {}", "a".repeat(8193))] {
+    for bad in [
+        "Bearer ",
+        "Bearer =",
+        "Bearer a b",
+        "Bearer a=b",
+        "Bearer é",
+        &format!("Bearer {}", "a".repeat(8193)),
+    ] {
         assert_eq!(status(&decide(&plugin, bad)), 401, "{bad}");
     }
     let two = test::request().header("authorization", "Bearer a").header("authorization", "Bearer b").build();

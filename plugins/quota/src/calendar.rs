@@ -35,7 +35,9 @@ impl TryFrom<String> for Offset {
         if text == "UTC" {
             return Ok(Self(0));
         }
-        read().ok_or_else(|| format!("`{text}` is not a distance from UTC: write e.g. `+02:00`, `-05:30` or `UTC`"))
+        read().ok_or_else(|| {
+            format!("`{text}` is not a distance from UTC: write e.g. `+02:00`, `-05:30` or `UTC`")
+        })
     }
 }
 
@@ -80,7 +82,9 @@ impl Span {
         let today = there(now) / DAY;
         let (year, month, day) = date(today);
         match self {
-            Self::Day => Window { name: format!("{year:04}-{month:02}-{day:02}"), ends: back((today + 1) * DAY) },
+            Self::Day => {
+                Window { name: format!("{year:04}-{month:02}-{day:02}"), ends: back((today + 1) * DAY) }
+            }
             Self::Month => {
                 // At most 31 days on is the next month, whose days before that are taken off again.
                 let later = today - (day - 1) + 31;
@@ -148,7 +152,8 @@ mod tests {
 
     #[test]
     fn what_is_no_distance_is_refused() {
-        for text in ["", "2", "+2:00", "+02", "+15:00", "+14:01", "+02:60", "Europe/Berlin", "+0é:00", "é"] {
+        for text in ["", "2", "+2:00", "+02", "+15:00", "+14:01", "+02:60", "Europe/Berlin", "+0é:00", "é"]
+        {
             assert!(Offset::try_from(text.to_owned()).is_err(), "{text}");
         }
     }

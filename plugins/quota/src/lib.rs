@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use calendar::{Offset, Span};
 use witgate_sdk::{
-    HeaderName, Interest, Plugin, Problem, Request, RequestChanges, RequestOutcome, Response, SettingsProblem,
-    Transformation, clock, crypto, encoding, log, settings, store, transformation,
+    HeaderName, Interest, Plugin, Problem, Request, RequestChanges, RequestOutcome, Response,
+    SettingsProblem, Transformation, clock, crypto, encoding, log, settings, store, transformation,
 };
 
 /// How long a counter is kept after its window, so that clocks of gateways may differ.
@@ -103,7 +103,10 @@ impl Plugin for Quotas {
                 problem("name", "another quota has this name, so they would share their counters");
             }
             if !(1..=1_000_000_000_000).contains(&quota.limit) {
-                problem("limit", "a limit from 1 to 1000000000000; to refuse all requests, use the plugin `maintenance`");
+                problem(
+                    "limit",
+                    "a limit from 1 to 1000000000000; to refuse all requests, use the plugin `maintenance`",
+                );
             }
         }
         if problems.is_empty() { Ok(Self(settings)) } else { Err(problems) }
@@ -137,7 +140,8 @@ impl Transformation for Quotas {
                     log::warn(format_args!("the quota `{}` cannot be counted: {error}", quota.name));
                     if self.0.on_unavailable == OnUnavailable::Deny {
                         self.take_back(&counted);
-                        let problem = Problem::new(503, "Service Unavailable").detail("the quota cannot be counted");
+                        let problem =
+                            Problem::new(503, "Service Unavailable").detail("the quota cannot be counted");
                         return Response::from(problem).with_header("retry-after", "5").into();
                     }
                 }
@@ -164,13 +168,17 @@ fn key(quota: &Quota, request: &Request, window: &str) -> String {
     let who = match &quota.by {
         By::All => "all".to_owned(),
         By::Client => of_client(),
-        By::Subject => request.identity().map_or_else(of_client, |caller| format!("subject {}", caller.subject)),
+        By::Subject => {
+            request.identity().map_or_else(of_client, |caller| format!("subject {}", caller.subject))
+        }
         By::Claim(name) => {
             let caller = request.identity();
             let claim = caller.as_ref().and_then(|caller| caller.claim(name));
             claim.map_or_else(of_client, |value| format!("claim {value}"))
         }
-        By::Header(name) => request.values(name).only().map_or_else(of_client, |value| format!("header {value}")),
+        By::Header(name) => {
+            request.values(name).only().map_or_else(of_client, |value| format!("header {value}"))
+        }
     };
     let digest = crypto::digest(crypto::Hash::Sha256, who);
     format!("{} {window} {}", quota.name, encoding::hex(&digest[..16]))

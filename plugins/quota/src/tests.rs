@@ -30,7 +30,10 @@ fn each_caller_has_the_limit_until_the_day_ends() {
     assert_eq!(status(&plugin, &of("eve")), 200, "another caller");
     assert_eq!(status(&plugin, &test::request().build()), 200, "a caller without a name counts by address");
     let RequestOutcome::Respond(response) = plugin.on_request(&of("ada")) else { panic!("it is used up") };
-    assert_eq!((response.header("retry-after"), response.header("ratelimit")), (Some("10"), Some("\"free\";r=0;t=10")));
+    assert_eq!(
+        (response.header("retry-after"), response.header("ratelimit")),
+        (Some("10"), Some("\"free\";r=0;t=10"))
+    );
     let body = String::from_utf8(response.body).expect("text");
     assert!(body.contains("\"code\":\"rate-limited\"") && body.contains("\"quota\":\"free\""), "{body}");
     gateway.advance(Duration::from_secs(10));
@@ -40,7 +43,8 @@ fn each_caller_has_the_limit_until_the_day_ends() {
 #[test]
 fn a_request_counts_in_all_quotas_or_in_none() {
     let gateway = test::Gateway::new();
-    let quotas = r#"{ "name": "month", "limit": 4, "per": "month" }, { "name": "day", "limit": 3, "per": "day" }"#;
+    let quotas =
+        r#"{ "name": "month", "limit": 4, "per": "month" }, { "name": "day", "limit": 3, "per": "day" }"#;
     let plugin = plugin(quotas);
     assert_eq!([0; 6].map(|_| status(&plugin, &of("ada"))), [200, 200, 200, 429, 429, 429]);
     gateway.advance(DAY);
@@ -61,7 +65,10 @@ fn who_shares_a_counter_is_said() {
     assert_eq!(status(&by_client, &at("192.0.2.8", "b")), 429);
     let by_header = quota(r#"{ "header": "X-Tenant" }"#);
     assert_eq!(by_header.interest().request_headers, ["x-tenant"]);
-    assert_eq!([at("192.0.2.1", "a"), at("192.0.2.2", "a")].map(|request| status(&by_header, &request)), [200, 429]);
+    assert_eq!(
+        [at("192.0.2.1", "a"), at("192.0.2.2", "a")].map(|request| status(&by_header, &request)),
+        [200, 429]
+    );
     let by_claim = quota(r#"{ "claim": "tenant" }"#);
     assert_eq!([of("ada"), of("eve")].map(|request| status(&by_claim, &request)), [200, 429]);
     let by_all = quota("\"all\"");

@@ -7,7 +7,7 @@ use witgate_sdk::{End, Exchange, settings};
 
 /// A field of a record. There is no field for the query, which may hold credentials.
 #[settings]
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Field {
     /// When the exchange ended (RFC 3339, UTC).
     Time,

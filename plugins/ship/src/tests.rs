@@ -40,7 +40,12 @@ fn exchange(path: &str, status: u16) -> Exchange {
         endpoint: Some("10.0.0.1:80".to_owned()),
         attempts: 1,
         upstream_microseconds: Some(900),
-        steps: vec![Step { binding: "jwt".to_owned(), phase: "authentication".to_owned(), microseconds: 12, failure: None }],
+        steps: vec![Step {
+            binding: "jwt".to_owned(),
+            phase: "authentication".to_owned(),
+            microseconds: 12,
+            failure: None,
+        }],
     }
 }
 
@@ -59,8 +64,10 @@ fn a_batch_is_one_message_in_each_format() {
     collector(&gateway, Vec::new());
     let batch = [exchange("/a", 200), exchange("/b", 502)];
     for format in ["json_lines", "json", "syslog"] {
-        plugin(&format!(r#", "format": "{format}", "labels": {{ "service": "shop" }}, "headers": ["User-Agent", "x-odd"]"#))
-            .observe(&batch);
+        plugin(&format!(
+            r#", "format": "{format}", "labels": {{ "service": "shop" }}, "headers": ["User-Agent", "x-odd"]"#
+        ))
+        .observe(&batch);
     }
     let sent: Vec<String> =
         gateway.fetched().into_iter().map(|message| String::from_utf8(message.body).expect("text")).collect();
@@ -88,7 +95,11 @@ fn only_the_named_fields_are_sent() {
     assert_eq!(gateway.fetched()[0].body, b"{\"path\":\"/a\\n\\\"b\",\"status\":200}\n");
     let all: Vec<&str> = Field::ALL.iter().map(|field| field.name()).collect();
     let written = serde_json::to_string(&all).expect("JSON");
-    assert_eq!(plugin(&format!(r#", "fields": {written}"#)).0.fields, Field::ALL, "names are those of the settings");
+    assert_eq!(
+        plugin(&format!(r#", "fields": {written}"#)).0.fields,
+        Field::ALL,
+        "names are those of the settings"
+    );
 }
 
 #[test]
@@ -105,7 +116,11 @@ fn tries_are_bounded_and_what_is_dropped_is_counted() {
         collector(&gateway, answers.clone());
         plugin("").observe(&[exchange("/", 200)]);
         assert_eq!(gateway.fetched().len(), tries, "{answers:?}");
-        assert_eq!((gateway.counted("records_sent"), gateway.counted("records_dropped")), (sent, 1 - sent), "{answers:?}");
+        assert_eq!(
+            (gateway.counted("records_sent"), gateway.counted("records_dropped")),
+            (sent, 1 - sent),
+            "{answers:?}"
+        );
         assert_eq!(gateway.logged().len() as u64, 1 - sent);
     }
 }
@@ -114,7 +129,8 @@ fn tries_are_bounded_and_what_is_dropped_is_counted() {
 fn a_long_batch_is_sent_in_several_messages() {
     let gateway = test::Gateway::new();
     collector(&gateway, Vec::new());
-    let batch: Vec<Exchange> = (0..100).map(|number| exchange(&format!("/{number}/{}", "x".repeat(1000)), 200)).collect();
+    let batch: Vec<Exchange> =
+        (0..100).map(|number| exchange(&format!("/{number}/{}", "x".repeat(1000)), 200)).collect();
     let plugin = plugin(r#", "max_body": 16384, "format": "json""#);
     plugin.observe(&batch);
     let sent = gateway.fetched();
@@ -139,7 +155,8 @@ fn settings_that_make_no_sense_are_refused() {
         (r#", "max_body": 1"#, "/max_body"),
         (r#", "authorization": """#, "/authorization"),
     ] {
-        let problems = test::configure::<Ship>(format!(r#"{{ "upstream": "logs"{more} }}"#)).err().expect("wrong");
+        let problems =
+            test::configure::<Ship>(format!(r#"{{ "upstream": "logs"{more} }}"#)).err().expect("wrong");
         assert_eq!(problems[0].pointer, pointer, "{more}");
     }
 }

@@ -11,11 +11,12 @@ use witgate_exchange::contracts::{Binding, Fetch};
 use witgate_proxy::listener::DataPlane;
 use witgate_proxy::snapshot::{Services, Snapshot};
 use witgate_telemetry::Telemetry;
+use witgate_wasm::Compiling;
 
 use super::components::Components;
 use super::data::DataFiles;
-use super::library::source::{Fetches, SOURCES};
 use super::library::Library;
+use super::library::source::{Fetches, SOURCES};
 use super::load::{self, Before};
 use super::source::{Refusal, Source};
 use super::states::States;
@@ -54,7 +55,8 @@ impl Rehearsal {
         let upstreams: Arc<OnceLock<Arc<Snapshot>>> = Arc::default();
         let current = Arc::clone(&upstreams);
         let in_service = Arc::new(move || Some(Arc::clone(current.get()?) as Arc<dyn Fetch>));
-        let components = Components::with_upstreams(&reading.config, &telemetry, None, in_service);
+        let components =
+            Components::with(&reading.config, &telemetry, None, in_service, Compiling::in_own_binary());
         let mut library = Library::new(components, SOURCES, Fetches::new(|_| {}));
         let (states, data) = (States::for_checking(), DataFiles::default());
         let discovery = discovery::of_this_build();

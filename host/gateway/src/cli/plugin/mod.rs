@@ -1,5 +1,6 @@
 //! `witgate plugin …`: commands for authors and operators of plugins.
 
+mod bench;
 mod build;
 mod call;
 mod cargo;
@@ -34,6 +35,7 @@ enum Command {
     Check(check::Arguments),
     Call(call::Arguments),
     Play(play::Arguments),
+    Bench(bench::Arguments),
     Rollback(rollback::Arguments),
     Reference(reference::Arguments),
 }
@@ -48,6 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
         Command::Check(arguments) => check::run(arguments),
         Command::Call(arguments) => call::run(arguments),
         Command::Play(arguments) => play::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
         Command::Rollback(arguments) => rollback::run(arguments),
         Command::Reference(arguments) => reference::run(arguments),
     }

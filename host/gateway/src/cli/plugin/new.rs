@@ -14,6 +14,7 @@ const TEMPLATE: [(&str, &str); 5] = [
     ("README.md", include_str!("../../../../../sdk/template/README.md")),
     (".gitignore", include_str!("../../../../../sdk/template/gitignore")),
     (SETTINGS, include_str!("../../../../../sdk/template/settings.json")),
+    ("play.toml", include_str!("../../../../../sdk/template/play.toml")),
     ("src/lib.rs", include_str!("../../../../../sdk/template/src/lib.rs")),
 ];
 

@@ -30,7 +30,8 @@ pub(super) async fn exchange(
     journal: &Arc<Journal>,
 ) -> Result<(), Failure> {
     let exchanged = tokio::time::timeout(LONGEST, converse(gateway, request, client, journal)).await;
-    let exchanged = exchanged.map_err(|_| Failure::new(Exit::Failure, "no response came within 60 seconds"))?;
+    let exchanged =
+        exchanged.map_err(|_| Failure::new(Exit::Failure, "no response came within 60 seconds"))?;
     exchanged.map_err(|error| Failure::new(Exit::Failure, format!("the gateway ended the exchange: {error}")))
 }
 

@@ -162,8 +162,9 @@ impl Script {
     /// It cannot be read, or has not the form of an exchange; the refusal shows the line.
     pub(super) fn read(path: &Path) -> Result<Script, Refusal> {
         let text = file::read_text(path, file::CONFIGURATION).map_err(|error| {
-            let problem = Problem::new(format!("{}: {error}", path.display()))
-                .with_hint("name a file with [request] and `plugin`; `witgate plugin play --help` has an example");
+            let problem = Problem::new(format!("{}: {error}", path.display())).with_hint(
+                "name a file with [request] and `plugin`; `witgate plugin play --help` has an example",
+            );
             Refusal::without_files(Exit::Usage, vec![problem], SourceMap::default())
         })?;
         let mut sources = SourceMap { files: vec![(path.to_owned(), text)], ..SourceMap::default() };
@@ -223,7 +224,11 @@ impl Script {
         let target = written.target.parse::<PathAndQuery>().ok().filter(|_| written.target.starts_with('/'));
         let target = target.ok_or_else(|| {
             let message = format!("`{}` is not a path", written.target);
-            self.refusal("request.target", message, "a target begins with `/`, e.g. target = \"/orders?page=2\"")
+            self.refusal(
+                "request.target",
+                message,
+                "a target begins with `/`, e.g. target = \"/orders?page=2\"",
+            )
         })?;
         let is_authority = written.authority.parse::<http::uri::Authority>().is_ok();
         if !is_authority {
@@ -266,7 +271,8 @@ impl Script {
     }
 
     fn response(&self, key: &str, written: &WrittenResponse) -> Result<Message<StatusCode>, Refusal> {
-        let status = StatusCode::from_u16(written.status).ok().filter(|status| (200..600).contains(&status.as_u16()));
+        let status =
+            StatusCode::from_u16(written.status).ok().filter(|status| (200..600).contains(&status.as_u16()));
         let status = status.ok_or_else(|| {
             let message = format!("{} is not the status of a response", written.status);
             self.refusal(&format!("{key}.status"), message, "a status is a number from 200 to 599")
@@ -356,7 +362,10 @@ const FORM: &str = "a file has `plugin`, and the tables `binding`, `request`, `r
 fn note_table(table: &DeTable<'_>, at: &str, keys: &mut BTreeMap<String, Span>) {
     for (name, value) in table {
         let key = if at.is_empty() { name.get_ref().to_string() } else { format!("{at}.{}", name.get_ref()) };
-        keys.insert(key.clone(), Span { file: 0, range: name.span().start..value.span().end.max(name.span().end) });
+        keys.insert(
+            key.clone(),
+            Span { file: 0, range: name.span().start..value.span().end.max(name.span().end) },
+        );
         note_value(value, &key, keys);
     }
 }

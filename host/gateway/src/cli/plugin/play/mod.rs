@@ -104,9 +104,10 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let report = Report { events: journal.events(), store: held(&script, &*store) };
     print(arguments.format, &report, || describe(&report))?;
     outcome?;
-    let failed = report.events.iter().any(|event| {
-        matches!(event, Event::Refused { .. } | Event::Call { decision: Err(_), .. })
-    });
+    let failed = report
+        .events
+        .iter()
+        .any(|event| matches!(event, Event::Refused { .. } | Event::Call { decision: Err(_), .. }));
     if failed {
         let message = "a call failed, or the gateway refused its result; the lines above say which";
         return Err(Failure::new(Exit::Failure, message));
@@ -192,7 +193,11 @@ fn fill(script: &Script, store: &dyn KeyStore) -> Result<(), Refusal> {
             };
             if !matches!(written, Some(Ok(()))) {
                 let message = "the store does not take this value".to_owned();
-                return Err(script.refusal(&format!("store.{space}.{key}"), message, "use less, or shorter values"));
+                return Err(script.refusal(
+                    &format!("store.{space}.{key}"),
+                    message,
+                    "use less, or shorter values",
+                ));
             }
         }
     }

@@ -1,11 +1,11 @@
 //! Upstreams that respond as the file says.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::cell::Cell;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -101,7 +101,8 @@ impl Origins {
     pub(super) fn serve(self, journal: &Arc<Journal>) -> Result<(), Failure> {
         for (name, listener, _, responses) in self.0 {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(anyhow::Error::from)?;
-            let origin = Rc::new(Origin { name, responses, next: Cell::new(0), journal: Arc::clone(journal) });
+            let origin =
+                Rc::new(Origin { name, responses, next: Cell::new(0), journal: Arc::clone(journal) });
             tokio::task::spawn_local(async move {
                 while let Ok((stream, _)) = listener.accept().await {
                     let origin = Rc::clone(&origin);

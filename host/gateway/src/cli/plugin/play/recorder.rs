@@ -8,9 +8,9 @@ use serde_json::Value;
 use witgate_config::model::OnFailure;
 use witgate_exchange::contracts::{
     Acceptance, Answer, Authentication, AuthenticationByBody, Binding, BodyContent, BodyResult, Bucket, Call,
-    CallFailure, CallResult, Contracts, Decision, Destination, Gate, Interest, LocalResponse, MaybeReady, Observer,
-    Phase, Piece, PluginLimits, Quarantined, RateLimiting, RefusalByBody, RequestOutcome, ResponseHead,
-    ResponseOutcome, Routing, RoutingByBody, Transformation,
+    CallFailure, CallResult, Contracts, Decision, Destination, Gate, Interest, LocalResponse, MaybeReady,
+    Observer, Phase, Piece, PluginLimits, Quarantined, RateLimiting, RefusalByBody, RequestOutcome,
+    ResponseHead, ResponseOutcome, Routing, RoutingByBody, Transformation,
 };
 use witgate_exchange::credentials::Credentials;
 
@@ -67,7 +67,11 @@ impl Recorder {
         let begun = Instant::now();
         let note = move |result: &Result<T, CallFailure>, time: Duration| {
             let decision = result.as_ref().map(&tell).map_err(|failure| failure.describe().to_owned());
-            self.journal.note(Event::Call { phase: phase.as_str(), decision, microseconds: time.as_secs_f64() * 1e6 });
+            self.journal.note(Event::Call {
+                phase: phase.as_str(),
+                decision,
+                microseconds: time.as_secs_f64() * 1e6,
+            });
         };
         match call() {
             MaybeReady::Ready(result) => {
@@ -184,7 +188,8 @@ impl Binding for Recorder {
 
 impl Gate for Recorder {
     fn admit<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<Option<LocalResponse>>> {
-        call!(self.gate, Phase::Gate, |answer| told::answer(answer.content.as_ref()), |plugin| plugin.admit(call))
+        call!(self.gate, Phase::Gate, |answer| told::answer(answer.content.as_ref()), |plugin| plugin
+            .admit(call))
     }
 }
 
@@ -199,7 +204,8 @@ impl Authentication for Recorder {
                 inputs: Vec::new(),
             })));
         }
-        call!(self.authentication, Phase::Authentication, told::decision, |plugin| plugin.authenticate(call, remember))
+        call!(self.authentication, Phase::Authentication, told::decision, |plugin| plugin
+            .authenticate(call, remember))
     }
 }
 
@@ -245,17 +251,23 @@ impl RoutingByBody for Recorder {
         call: Call<'a>,
         content: BodyContent,
     ) -> CallResult<'a, Option<Destination>> {
-        call!(self.routing_by_body, Phase::RoutingByBody, |chosen| told::destination(chosen.as_ref()), |plugin| {
-            plugin.route_by_body(call, content)
-        })
+        call!(
+            self.routing_by_body,
+            Phase::RoutingByBody,
+            |chosen| told::destination(chosen.as_ref()),
+            |plugin| { plugin.route_by_body(call, content) }
+        )
     }
 }
 
 impl Transformation for Recorder {
     fn transform_request<'a>(&'a self, call: Call<'a>) -> CallResult<'a, Answer<RequestOutcome>> {
-        call!(self.transformation, Phase::Request, |answer| told::request_outcome(&answer.content), |plugin| {
-            plugin.transform_request(call)
-        })
+        call!(
+            self.transformation,
+            Phase::Request,
+            |answer| told::request_outcome(&answer.content),
+            |plugin| { plugin.transform_request(call) }
+        )
     }
 
     fn transform_request_body<'a>(&'a self, call: Call<'a>, piece: Piece) -> CallResult<'a, BodyResult> {
@@ -270,9 +282,12 @@ impl Transformation for Recorder {
         response: Arc<ResponseHead>,
         context: Bytes,
     ) -> CallResult<'a, Answer<ResponseOutcome>> {
-        call!(self.transformation, Phase::Response, |answer| told::response_outcome(&answer.content), |plugin| {
-            plugin.transform_response(call, response, context)
-        })
+        call!(
+            self.transformation,
+            Phase::Response,
+            |answer| told::response_outcome(&answer.content),
+            |plugin| { plugin.transform_response(call, response, context) }
+        )
     }
 
     fn transform_response_body<'a>(
