@@ -278,3 +278,46 @@ async fn ship_sends_what_was_chosen_again_if_that_may_help_and_no_secrets() {
         .await;
     assert_eq!(gateway.metric("witgate_plugin_failures_total", &labels[..1]).await, 0.0);
 }
+
+#[tokio::test]
+async fn json_schema_refuses_what_does_not_fit_and_follows_its_document() {
+    let (files, origin) =
+        (Scratch::new(), Origin::with(|seen| Response::new(Full::new(seen.body.clone()))).await);
+    let document = |kind: &str| {
+        format!(
+            r#"{{ "openapi": "3.1.0", "paths": {{ "/orders/{{id}}": {{ "put": {{ "requestBody": {{ "required": true,
+                "content": {{ "application/json": {{ "schema": {{ "type": "object", "required": ["count"],
+                "properties": {{ "count": {{ "type": "{kind}" }} }} }} }} }} }} }} }} }} }}"#
+        )
+    };
+    let file = files.write("api", document("integer"));
+    let binding = "grants = { data = [\"api\"] }\nbudget = { cpu = \"1s\", wall = \"5s\" }\n\
+         settings = { document = \"api\", max_body = 1000 }\n";
+    let more = format!("[data.api]\nfile = \"{}\"\n", file.display());
+    let gateway = with_plugin("json-schema", binding, &origin, &more).await;
+    let json = [("content-type", "application/json")];
+    let put = async |body: &str| {
+        let request =
+            http::Request::put("/orders/7").header("host", "a").header("content-type", "application/json");
+        let request = request.body(Full::from(body.to_owned())).expect("a request");
+        gateway.client().await.send(request).await
+    };
+    let reply = put(r#"{"count":1}"#).await;
+    assert_eq!((reply.status.as_u16(), reply.text()), (200, r#"{"count":1}"#));
+    let reply = put(r#"{"count":"one"}"#).await;
+    assert_eq!((reply.status.as_u16(), reply.json()["code"].as_str()), (422, Some("schema-mismatch")));
+    assert_eq!(reply.json()["errors"][0]["pointer"], "/count");
+    for (body, status) in
+        [("", 400), ("{", 400), (r#"{"count":1,"count":2}"#, 400), (&*" ".repeat(1001), 413)]
+    {
+        assert_eq!(put(body).await.status.as_u16(), status, "{body:.20}");
+    }
+    assert_eq!(gateway.client().await.post("/other", &json, "[]").await.status, 200, "nothing describes it");
+    assert_eq!(origin.seen().len(), 2, "nothing else passed");
+
+    files.write("api", document("string"));
+    eventually("the other document", async || put(r#"{"count":"one"}"#).await.status == 200).await;
+    files.write("api", "{");
+    eventually("a line about the document", async || gateway.output().contains("the file is not JSON")).await;
+    assert_eq!(put(r#"{"count":"one"}"#).await.status, 200, "the last good one serves");
+}

@@ -114,6 +114,12 @@ impl Plugin for ForwardAuth {
             let message = "a decision about a body is not remembered: leave out `cache_for` or `max_body`";
             problems.push(SettingsProblem::new("/cache_for", message));
         }
+        if settings.cache_for > Period::from_secs(0)
+            && let Some(index) = settings.to_client.iter().position(|name| &**name == "set-cookie")
+        {
+            let message = "a cookie of one answer would be sent with others: leave it out, or `cache_for`";
+            problems.push(SettingsProblem::new(format!("/to_client/{index}"), message));
+        }
         if problems.is_empty() { Ok(Self(settings)) } else { Err(problems) }
     }
 }
@@ -141,15 +147,14 @@ impl AuthenticationByBody for ForwardAuth {
     }
 
     fn reads(&self) -> Reading {
-        // Without bodies, the request was decided before, and nothing is read.
+        // One byte is the least that can be read.
         if self.0.max_body > 0 { Reading::whole(self.0.max_body) } else { Reading::peek(1) }
     }
 
     fn authenticate_by_body(&self, body: &Body, request: &Request) -> Decision {
-        if self.0.max_body == 0 {
-            return Decision::NotMine(Vec::new());
-        }
-        self.decide(request, Some(&body.bytes))
+        // Without bodies, a call comes here only if the one before has failed, or if the route wants every decision
+        // (`auth = "all"`).
+        self.decide(request, (self.0.max_body > 0).then_some(&body.bytes[..]))
     }
 }
 

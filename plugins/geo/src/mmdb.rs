@@ -7,7 +7,7 @@ mod values;
 
 use std::net::IpAddr;
 
-use values::{Place, Values};
+use values::{Position, Values};
 use witgate_sdk::data;
 
 use crate::{Country, country};
@@ -65,7 +65,7 @@ impl Mmdb {
     fn described(name: &str, metadata: &[u8], end: u64) -> Result<Self, Damage> {
         let mut values = Values::new(|place, length| Ok(at_most(metadata, place, length).to_vec()));
         let mut number = |key: &str| {
-            let place = values.member(Place(0), key)?.ok_or("a number is missing in its metadata")?;
+            let place = values.member(Position(0), key)?.ok_or("a number is missing in its metadata")?;
             values.number(place)?.ok_or("a number is missing in its metadata")
         };
         if number("binary_format_major_version")? != 2 {
@@ -144,7 +144,7 @@ impl Mmdb {
         let place = u64::from(node - self.nodes) - SEPARATOR;
         let mut values = Values::new(|place, length| self.value(place, length));
         for key in ["country", "registered_country"] {
-            let Some(of_country) = values.member(Place(place), key)? else { continue };
+            let Some(of_country) = values.member(Position(place), key)? else { continue };
             let Some(code) = values.member(of_country, "iso_code")? else { continue };
             return Ok(values.text(code)?.as_deref().and_then(country));
         }

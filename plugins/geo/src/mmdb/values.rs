@@ -13,7 +13,7 @@ const MOST: u32 = 4096;
 
 /// Where a value begins, in bytes from the beginning of the data.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place(pub(super) u64);
+pub(super) struct Position(pub(super) u64);
 
 /// Kinds of values.
 const POINTER: u8 = 1;
@@ -48,17 +48,17 @@ impl<R: Fn(u64, usize) -> Result<Vec<u8>, Damage>> Values<R> {
     }
 
     /// The value of a member of a map; `None` if there is none, or it is no map.
-    pub(super) fn member(&mut self, map: Place, name: &str) -> Result<Option<Place>, Damage> {
+    pub(super) fn member(&mut self, map: Position, name: &str) -> Result<Option<Position>, Damage> {
         let head = self.resolved(map)?;
         if head.kind != MAP {
             return Ok(None);
         }
         let mut place = head.contents;
         for _ in 0..head.size {
-            let is_it = self.text(Place(place))?.is_some_and(|known| known == name);
+            let is_it = self.text(Position(place))?.is_some_and(|known| known == name);
             let value = self.behind(place, 0)?;
             if is_it {
-                return Ok(Some(Place(value)));
+                return Ok(Some(Position(value)));
             }
             place = self.behind(value, 0)?;
         }
@@ -66,7 +66,7 @@ impl<R: Fn(u64, usize) -> Result<Vec<u8>, Damage>> Values<R> {
     }
 
     /// A text; `None` if it is another value.
-    pub(super) fn text(&mut self, place: Place) -> Result<Option<String>, Damage> {
+    pub(super) fn text(&mut self, place: Position) -> Result<Option<String>, Damage> {
         let head = self.resolved(place)?;
         if head.kind != TEXT {
             return Ok(None);
@@ -77,7 +77,7 @@ impl<R: Fn(u64, usize) -> Result<Vec<u8>, Damage>> Values<R> {
     }
 
     /// A number that is not negative; `None` if it is another value.
-    pub(super) fn number(&mut self, place: Place) -> Result<Option<u64>, Damage> {
+    pub(super) fn number(&mut self, place: Position) -> Result<Option<u64>, Damage> {
         let head = self.resolved(place)?;
         if !NUMBERS.contains(&head.kind) || head.size > 8 {
             return Ok(None);
@@ -86,7 +86,7 @@ impl<R: Fn(u64, usize) -> Result<Vec<u8>, Damage>> Values<R> {
     }
 
     /// The head of a value, behind all pointers.
-    fn resolved(&mut self, place: Place) -> Result<Head, Damage> {
+    fn resolved(&mut self, place: Position) -> Result<Head, Damage> {
         let mut place = place.0;
         for _ in 0..DEEPEST {
             let head = self.head(place)?;
