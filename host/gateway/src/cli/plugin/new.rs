@@ -9,7 +9,7 @@ use crate::cli::output::say;
 use crate::exit::{Exit, ExitResult, Failure};
 
 /// The template of a new plugin. `{{name}}`, `{{component}}` and `{{sdk}}` are replaced.
-const TEMPLATE: [(&str, &str); 5] = [
+const TEMPLATE: [(&str, &str); 6] = [
     ("Cargo.toml", include_str!("../../../../../sdk/template/Cargo.toml")),
     ("README.md", include_str!("../../../../../sdk/template/README.md")),
     (".gitignore", include_str!("../../../../../sdk/template/gitignore")),
