@@ -85,7 +85,9 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     };
     let costs = tokio::task::LocalSet::new().block_on(&runtime, measure);
     // The lines of the plugin, and why a call failed, stand before the result.
-    telemetry.iter().for_each(|telemetry| drop(telemetry.flush(LAST_LINE)));
+    for one in &telemetry {
+        one.flush(LAST_LINE);
+    }
     let costs = costs?;
     if costs.is_empty() {
         return Err(Failure::new(

@@ -16,19 +16,19 @@ use crate::exit::{Exit, Failure};
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// Call a transformation with a response of this status, too
-    #[arg(long = "response", value_name = "STATUS", value_parser = clap::value_parser!(u16).range(200..=599))]
-    status: Option<u16>,
+    #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(200..=599))]
+    response: Option<u16>,
     /// Header of the response, e.g. `content-type: text/html`; may be repeated
     #[arg(
         long = "response-header",
         value_name = "NAME: VALUE",
         value_parser = request::header,
-        requires = "status"
+        requires = "response"
     )]
-    headers: Vec<(HeaderName, HeaderValue)>,
+    response_headers: Vec<(HeaderName, HeaderValue)>,
     /// A file with the body of the response [default: an empty body]
-    #[arg(long = "response-body", value_name = "FILE", requires = "status")]
-    body: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", requires = "response")]
+    response_body: Option<PathBuf>,
 }
 
 /// A response, as plugins see it.
@@ -45,12 +45,12 @@ impl Options {
     /// # Errors
     /// The file with the body cannot be read.
     pub(crate) fn response(&self) -> Result<Option<Response>, Failure> {
-        let Some(status) = self.status else { return Ok(None) };
+        let Some(status) = self.response else { return Ok(None) };
         let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers {
+        for (name, value) in &self.response_headers {
             headers.append(name, value.clone());
         }
-        let body = match &self.body {
+        let body = match &self.response_body {
             None => Bytes::new(),
             Some(path) => {
                 let unread = |error| Failure::new(Exit::Usage, format!("{}: {error}", path.display()));
