@@ -13,7 +13,9 @@ use crate::cli::request;
 use crate::exit::{Exit, Failure};
 
 /// The options that describe the response.
+// The group would have the name of that of the request's options.
 #[derive(Args, Debug)]
+#[group(skip)]
 pub(crate) struct Options {
     /// Call a transformation with a response of this status, too
     #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(200..=599))]
