@@ -296,10 +296,10 @@ impl<'v> Check<'_, 'v> {
                 fits = self.misfit(quiet, || format!("it {how} of the schemas in `oneOf`; expected one"));
             }
         }
-        if let Some(id) = node.not {
-            if self.fits(value, id, true) {
-                fits = self.misfit(quiet, || "expected anything but this".to_owned());
-            }
+        if let Some(id) = node.not
+            && self.fits(value, id, true)
+        {
+            fits = self.misfit(quiet, || "expected anything but this".to_owned());
         }
         if let Some((condition, then, otherwise)) = node.condition {
             let holds = self.fits(value, condition, true);
