@@ -104,7 +104,8 @@ mod tests {
             assert!(told.contains(why), "{told}");
         }
         let remove = |name: &str| {
-            change(&HeaderChange::Remove(name.to_owned())).map_err(|why| why.contains("is the gateway's"))
+            change(&HeaderChange::Remove(name.to_owned()), Direction::Request)
+                .map_err(|why| why.contains("is the gateway's"))
         };
         assert_eq!((remove("x-a"), remove("host")), (Ok(()), Err(true)));
     }
