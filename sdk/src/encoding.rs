@@ -51,7 +51,7 @@ pub fn base64_url(bytes: impl AsRef<[u8]>) -> String {
 pub fn from_base64(text: impl AsRef<[u8]>) -> Option<Vec<u8>> {
     let text = text.as_ref();
     let letters = match text {
-        _ if text.len() % 4 != 0 => return None,
+        _ if !text.len().is_multiple_of(4) => return None,
         [letters @ .., b'=', b'='] | [letters @ .., b'='] => letters,
         letters => letters,
     };

@@ -118,7 +118,7 @@ mod tests {
         for day in 0..365_243 {
             assert_eq!(date(day), expected);
             let (year, month, last) = expected;
-            let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
             let length = match month {
                 2 => 28 + u64::from(leap),
                 4 | 6 | 9 | 11 => 30,

@@ -225,7 +225,8 @@ fn time(milliseconds: u64) -> String {
 
 /// Year, month and day of the month of a day that is counted from 1970-01-01.
 fn date(day: u64) -> (u64, u64, u64) {
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap =
+        |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let (mut year, mut left) = (1970, day);
     loop {
         let length = 365 + u64::from(is_leap(year));
