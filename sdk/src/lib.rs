@@ -155,6 +155,13 @@
 //! no other state between requests: each core has instances of its own, and each may be replaced at any time. Keep
 //! shared state in the [`store`].
 //!
+//! Secrets have the type [`Secret`], networks the type [`Network`].
+//!
+//! # Bodies, forms, cookies, problems
+//!
+//! [`Body::json`](struct@Body::json), [`Response::json`] and [`Form`] read and write bodies, [`encoding`] has hexadecimal digits and base64,
+//! [`SetCookie`] writes `Set-Cookie`, and [`Problem::fault`] makes a problem document with `type` and `code` as the gateway's own have them.
+//!
 //! # What a call costs
 //!
 //! Method, path, query, authority and the **declared headers** are passed with the call. Declare the headers that
@@ -228,12 +235,19 @@ mod allocator;
 pub mod bindings;
 mod checked;
 mod contracts;
+pub mod encoding;
 mod export;
+mod form;
 mod headers;
 mod imports;
+mod json;
+mod network;
 mod plugin;
+mod problem;
 mod request;
 mod response;
+mod secret;
+mod set_cookie;
 #[cfg(any(not(target_family = "wasm"), feature = "test"))]
 pub mod test;
 mod values;
@@ -249,11 +263,17 @@ pub use contracts::transformation::{
     BodyResult, Chunk, ComposedHeader, HeaderChange, RequestChanges, RequestOutcome, ResponseChanges,
     ResponseOutcome, Transformation, ValuePart,
 };
+pub use form::{FORM, Form, form_encoded};
 pub use headers::Values;
 pub use imports::{clock, crypto, data, fetch, log, metrics, password, random, store};
+pub use json::is_json;
+pub use network::Network;
 pub use plugin::{BodyAccess, Function, Interest, NoSettings, Plugin, Settings, SettingsProblem};
+pub use problem::Problem;
 pub use request::{Header, Identity, Input, Request};
 pub use response::{Response, ResponseView};
+pub use secret::Secret;
+pub use set_cookie::{SameSite, SetCookie};
 pub use values::{HeaderName, Period};
 pub use witgate_sdk_macros::{
     authentication, authentication_by_body, gate, observe, rate_limiting, refusal_by_body, routing,

@@ -266,7 +266,7 @@ pub(crate) fn lower_case(name: impl Into<String>) -> String {
 }
 
 /// Decodes `application/x-www-form-urlencoded`; borrows the text if nothing in it is encoded.
-fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains(['%', '+']) {
         return Some(Cow::Borrowed(text));
     }

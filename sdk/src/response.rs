@@ -130,7 +130,8 @@ impl<'a> ResponseView<'a> {
         ask!(self, headers())
     }
 
-    /// Whether the gateway itself made this response (a fault or a fixed response).
+    /// Whether the gateway itself made this response: a fault, a redirect, a fixed response, or the answer of a plugin. To forget this
+    /// question is the commonest mistake of [`on_response`](crate::Transformation::on_response).
     pub fn is_local(&self) -> bool {
         ask!(self, is_local())
     }

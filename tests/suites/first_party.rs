@@ -18,10 +18,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use witgate_tests::{Client, Gateway, Origin, Scratch, eventually, plugin};
 
 /// The plugins that use a draft version of the contracts.
-const DRAFT: [&str; 2] = ["maintenance", "hmac"];
+const DRAFT: [&str; 6] = ["maintenance", "hmac", "forward-auth", "geo", "ship", "json-schema"];
 
 /// A gateway with one plugin bound to every request to the upstream `origin`.
-async fn with_plugin(name: &str, binding: &str, origin: &Origin, more: &str) -> Gateway {
+pub(crate) async fn with_plugin(name: &str, binding: &str, origin: &Origin, more: &str) -> Gateway {
     let scratch = Scratch::new();
     let file = name.replace('-', "_");
     scratch.install(&plugin(name), &file);

@@ -12,6 +12,7 @@ mod discovery;
 mod documents;
 mod drain;
 mod first_party;
+mod first_party_services;
 mod framing;
 mod grpc;
 mod grpc_bridges;

@@ -38,6 +38,11 @@ pub const CHILD_COMMAND: &str = "compile-component";
 pub enum Compiling {
     /// In this process, without limits: for tests and benches, whose components are trusted.
     Here,
+    /// In this process, without limits, for an engine that counts the instructions that guests execute: for measuring
+    /// a plugin, whose calls are slower then. The count is in [`Binding::measured`].
+    ///
+    /// [`Binding::measured`]: witgate_exchange::contracts::Binding::measured
+    Counting,
     /// In a child process with limits.
     Child {
         /// A binary whose command [`CHILD_COMMAND`] is [`compile_component`].
@@ -173,7 +178,7 @@ impl Bench {
         let engine = &self.engine.wasmtime;
         let unusable = |error: &wasmtime::Error| Failed::always(uncompiled(&text(error)));
         let (component, code) = match &self.compiling {
-            Compiling::Here => {
+            Compiling::Here | Compiling::Counting => {
                 inspect::check_validity(bytes).map_err(|reason| Failed::always(inspect::damaged(&reason)))?;
                 let component = Component::new(engine, bytes).map_err(|error| unusable(&error))?;
                 let code = component.serialize().map_err(|error| unusable(&error))?;

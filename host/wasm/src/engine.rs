@@ -27,6 +27,8 @@ pub(crate) struct Engine {
     pub(crate) wasmtime: wasmtime::Engine,
     /// Advances the epoch of the engine.
     pub(crate) clock: Arc<Clock>,
+    /// Whether it counts the instructions that guests execute, which makes them slower.
+    pub(crate) counts: bool,
 }
 
 impl Engine {
@@ -38,11 +40,23 @@ impl Engine {
     /// # Errors
     /// The processor or the kernel lacks a feature that compiled code needs.
     pub(crate) fn new(instances: u32) -> wasmtime::Result<Engine> {
-        let pooled = wasmtime::Engine::new(config().allocation_strategy(pool(instances)));
-        let wasmtime = pooled.or_else(|_| wasmtime::Engine::new(&config()))?;
+        Engine::with(instances, &config(), false)
+    }
+
+    /// As [`Engine::new`], for measuring: it counts the instructions that guests execute.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub(crate) fn counting(instances: u32) -> wasmtime::Result<Engine> {
+        Engine::with(instances, config().consume_fuel(true), true)
+    }
+
+    fn with(instances: u32, config: &Config, counts: bool) -> wasmtime::Result<Engine> {
+        let pooled = wasmtime::Engine::new(config.clone().allocation_strategy(pool(instances)));
+        let wasmtime = pooled.or_else(|_| wasmtime::Engine::new(config))?;
         let engine = wasmtime.weak();
         let clock = Clock::start(move || engine.upgrade().map(|engine| engine.increment_epoch()).is_some())?;
-        Ok(Engine { wasmtime, clock: Arc::new(clock) })
+        Ok(Engine { wasmtime, clock: Arc::new(clock), counts })
     }
 }
 

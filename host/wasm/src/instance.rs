@@ -113,6 +113,17 @@ impl Template {
         Ok(Template { linked, indices, engine, waits, _code: Arc::clone(code) })
     }
 
+    /// The instructions that an instance has executed since this was asked last; `None` if the engine does not count
+    /// them.
+    pub(crate) fn executed(&self, instance: &mut Instance) -> Option<u64> {
+        if !self.engine.counts {
+            return None;
+        }
+        let left = instance.store.get_fuel().ok()?;
+        instance.store.set_fuel(u64::MAX).ok()?;
+        Some(u64::MAX - left)
+    }
+
     /// Makes an instance, which is not configured yet. Each step of the set-up may take `time`.
     ///
     /// # Errors
@@ -222,6 +233,9 @@ pub(crate) fn fresh_store(
     let mailbox = Mailbox::default();
     let state = HostState::new(Arc::clone(rights), stopwatch.clone(), mailbox.clone());
     let mut store = Store::try_new(&engine.wasmtime, state)?;
+    if engine.counts {
+        store.set_fuel(u64::MAX)?;
+    }
     store.limiter(|state| &mut state.space);
     store.set_hostcall_fuel(transfer(&rights.budget));
     let watch = stopwatch.clone();

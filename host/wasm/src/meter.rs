@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use witgate_exchange::contracts::{CallFailure, Phase};
+use witgate_exchange::contracts::{CallFailure, Measured, Phase};
 use witgate_exchange::per_core::{PerCore, add, add_signed};
 
 pub use crate::imports::metrics::Kind;
@@ -42,6 +42,7 @@ pub struct Meter {
     grants_refused: AtomicU64,
     unobserved: AtomicU64,
     memory_high: AtomicUsize,
+    instructions: AtomicU64,
     quarantines: AtomicU64,
     reverts: AtomicU64,
 }
@@ -147,6 +148,19 @@ impl Meter {
     pub(crate) fn memory(&self, bytes: usize) {
         if bytes > self.memory_high.load(Relaxed) {
             self.memory_high.fetch_max(bytes, Relaxed);
+        }
+    }
+
+    /// An instance of an engine that counts has executed this many instructions.
+    pub(crate) fn executed(&self, instructions: u64) {
+        self.instructions.fetch_add(instructions, Relaxed);
+    }
+
+    /// What was measured so far.
+    pub(crate) fn measured(&self) -> Measured {
+        Measured {
+            memory: self.memory_high.load(Relaxed) as u64,
+            instructions: self.instructions.load(Relaxed),
         }
     }
 

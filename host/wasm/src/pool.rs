@@ -246,6 +246,11 @@ impl Pool {
 
     /// Gives an instance, or the slot of one that is gone, to the call that has waited longest.
     fn give_back(self: &Arc<Self>, core: usize, mut instance: Option<Box<Instance>>) {
+        if let Some(instance) = &mut instance
+            && let Some(instructions) = self.template.executed(instance)
+        {
+            self.rights.meter.executed(instructions);
+        }
         let mut held = self.held(core);
         while let Some(sender) = held.waiting.pop_front() {
             let handover = Handover { pool: Arc::clone(self), core, content: Some(instance) };

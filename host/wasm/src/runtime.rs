@@ -101,7 +101,11 @@ impl Runtime {
     /// # Errors
     /// The processor or the kernel lacks a feature that compiled code needs, or a thread cannot be started.
     pub fn new(options: RuntimeOptions, journal: Arc<dyn Journal>) -> Result<Runtime, StartError> {
-        let engine = Arc::new(Engine::new(options.instances).map_err(|error| StartError(text(&error)))?);
+        let engine = match options.compiling {
+            Compiling::Counting => Engine::counting(options.instances),
+            Compiling::Here | Compiling::Child { .. } => Engine::new(options.instances),
+        };
+        let engine = Arc::new(engine.map_err(|error| StartError(text(&error)))?);
         let system = |error: std::io::Error| StartError(error.to_string());
         let cache = options.cache.as_deref().and_then(|folder| Cache::open(folder, &*journal));
         let watched = Arc::new(Watched::default());

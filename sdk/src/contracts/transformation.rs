@@ -33,6 +33,32 @@ pub trait Transformation: Plugin {
     }
 
     /// Called with the head of each final response. `context` was set by the calls for the request.
+    ///
+    /// **Every** response passes here: also those that the gateway itself made, such as a fault, a redirect, or the answer of another
+    /// plugin. A plugin that means responses of the upstream asks [`ResponseView::is_local`] first:
+    ///
+    /// ```
+    /// use witgate_sdk::{Request, ResponseChanges, ResponseOutcome, ResponseView, Transformation, test, transformation};
+    ///
+    /// #[witgate_sdk::settings]
+    /// struct Cached {}
+    ///
+    /// #[transformation]
+    /// impl Transformation for Cached {
+    ///     fn on_response(&self, response: &ResponseView, _: &Request, _: &[u8]) -> ResponseOutcome {
+    ///         if response.is_local() {
+    ///             return ResponseChanges::none().into();
+    ///         }
+    ///         ResponseChanges::none().set("cache-control", "max-age=60").into()
+    ///     }
+    /// }
+    /// # fn main() {
+    /// # let (plugin, request) = (test::configure::<Cached>("{}").unwrap(), test::request().build());
+    /// # let unchanged = ResponseOutcome::Proceed(ResponseChanges::none());
+    /// # assert_eq!(plugin.on_response(&test::response(503).local().build(), &request, &[]), unchanged);
+    /// # assert_ne!(plugin.on_response(&test::response(200).build(), &request, &[]), unchanged);
+    /// # }
+    /// ```
     fn on_response(&self, _response: &ResponseView, _request: &Request, _context: &[u8]) -> ResponseOutcome {
         ResponseChanges::none().into()
     }

@@ -59,6 +59,11 @@ pub trait Binding: Send + Sync {
         false
     }
 
+    /// What was measured of its calls; zeros if nothing measures.
+    fn measured(&self) -> Measured {
+        Measured::default()
+    }
+
     /// Called when the result of a call broke a rule that only the pipeline can check. The call then counts as
     /// failed.
     fn reject_answer(&self, reason: &str);
@@ -186,6 +191,15 @@ impl Contracts {
         ];
         all.into_iter().filter_map(|(name, served)| served.then_some(name)).collect()
     }
+}
+
+/// What is measured of a plugin.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// The most linear memory of an instance, in bytes.
+    pub memory: u64,
+    /// The instructions of WebAssembly that all instances have executed, by a runtime that counts; otherwise 0.
+    pub instructions: u64,
 }
 
 /// Budgets of a binding that the pipeline enforces.

@@ -51,7 +51,7 @@ mod transformation;
 mod value_part;
 
 pub use authentication::{Acceptance, Authentication, Decision};
-pub use binding::{Binding, Contracts, PluginLimits, Quarantined};
+pub use binding::{Binding, Contracts, Measured, PluginLimits, Quarantined};
 pub use by_body::{
     AuthenticationByBody, BodyContent, BodyForm, Extent, Reading, RefusalByBody, RoutingByBody,
 };

@@ -53,13 +53,26 @@ impl Components {
     /// The runtime for a configuration. Reverts are requested through `handle`; without one, nothing is ever in
     /// service.
     pub(crate) fn new(config: &Config, telemetry: &Arc<Telemetry>, handle: Option<Handle>) -> Components {
+        let upstreams = upstreams(handle.clone());
+        Components::with(config, telemetry, handle, upstreams, Compiling::in_own_binary())
+    }
+
+    /// As [`Components::new`], for a command that says otherwise where the upstreams in service are known, or where
+    /// components are compiled.
+    pub(crate) fn with(
+        config: &Config,
+        telemetry: &Arc<Telemetry>,
+        handle: Option<Handle>,
+        upstreams: CurrentUpstreams,
+        compiling: Compiling,
+    ) -> Components {
         let options = RuntimeOptions {
             cores: config.gateway.workers,
             instances: INSTANCES,
             cache: config.gateway.cache_folder.clone(),
-            compiling: Compiling::in_own_binary(),
+            compiling,
             on_revert: on_revert(handle.clone()),
-            upstreams: upstreams(handle.clone()),
+            upstreams,
         };
         let telemetry = Arc::clone(telemetry);
         let make = move || {

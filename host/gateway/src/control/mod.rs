@@ -19,6 +19,7 @@ pub(crate) mod library;
 mod load;
 mod preflight;
 mod put_back;
+pub(crate) mod rehearsal;
 pub(crate) mod source;
 mod standin;
 mod state_metrics;
@@ -36,7 +37,7 @@ use witgate_proxy::snapshot::{Services, Snapshot};
 use witgate_telemetry::Telemetry;
 use witgate_upstream::adjust;
 use witgate_upstream::discovery::Discovery;
-use witgate_wasm::Inspection;
+use witgate_wasm::{Compiling, Inspection};
 
 use crate::admin::AdminThread;
 use crate::admin::sockets::AdminSockets;
@@ -99,10 +100,22 @@ pub(crate) struct Built {
 /// # Errors
 /// All problems at once.
 pub(crate) fn build_once(source: &Source) -> Result<Built, Refusal> {
+    build_for(source, Compiling::in_own_binary())
+}
+
+/// As [`build_once`], with a runtime that counts the instructions of plugins.
+///
+/// # Errors
+/// As [`build_once`].
+pub(crate) fn build_counting(source: &Source) -> Result<Built, Refusal> {
+    build_for(source, Compiling::Counting)
+}
+
+fn build_for(source: &Source, compiling: Compiling) -> Result<Built, Refusal> {
     let reading = source.read()?;
     refuse_empty(&reading)?;
     let telemetry = Telemetry::new();
-    let components = Components::new(&reading.config, &telemetry, None);
+    let components = Components::with(&reading.config, &telemetry, None, Arc::new(|| None), compiling);
     let library = Library::new(components, SOURCES, Fetches::new(|_| {}));
     let (states, data) = (States::for_checking(), DataFiles::default());
     let (discovery, brokers) = (discovery::of_this_build(), Brokers::for_checking());

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use witgate_config::model::{LogLevel, OnFailure};
 use witgate_exchange::contracts::{
     Answer, Authentication, AuthenticationByBody, Binding, BodyContent, BodyResult, Bucket, Call,
-    CallFailure, CallResult, Contracts, Decision, Destination, Gate, Interest, LocalResponse, Observer,
-    Piece, PluginLimits, Quarantined, RateLimiting, RefusalByBody, RequestOutcome, ResponseHead,
+    CallFailure, CallResult, Contracts, Decision, Destination, Gate, Interest, LocalResponse, Measured,
+    Observer, Piece, PluginLimits, Quarantined, RateLimiting, RefusalByBody, RequestOutcome, ResponseHead,
     ResponseOutcome, Routing, RoutingByBody, Transformation,
 };
 use witgate_exchange::credentials::Credentials;
@@ -42,6 +42,10 @@ impl Binding for Loaded {
     fn limits(&self) -> PluginLimits {
         let budget = &self.pool.rights().budget;
         PluginLimits { body: budget.body_limit, context: budget.context_limit }
+    }
+
+    fn measured(&self) -> Measured {
+        self.meter().measured()
     }
 
     fn remembers(&self) -> bool {

@@ -1,8 +1,8 @@
 //! `witgate plugin call`
 
 mod checked;
-mod request;
-mod told;
+pub(super) mod request;
+pub(super) mod response;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,12 +14,14 @@ use serde::Serialize;
 use serde_json::Value;
 use witgate_exchange::contracts::{
     self, Authentication, AuthenticationByBody, BodyAccess, BodyContent, Call, CallFailure, Gate, Piece,
-    RateLimiting, Reading, RefusalByBody, RequestOutcome, Routing, RoutingByBody, Transformation,
+    RateLimiting, Reading, RefusalByBody, RequestOutcome, ResponseOutcome, Routing, RoutingByBody,
+    Transformation,
 };
 use witgate_exchange::head::RequestHead;
 use witgate_proxy::snapshot::Snapshot;
 
 use super::scratch::Binding;
+use super::told;
 use crate::cli::output::{Format, print};
 use crate::control;
 use crate::exit::{Exit, ExitResult, Failure};
@@ -39,6 +41,8 @@ pub(crate) struct Arguments {
     binding: Binding,
     #[command(flatten)]
     request: request::Options,
+    #[command(flatten)]
+    response: response::Options,
     /// Call this many times, and print the last decision with the median time
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     repeat: u32,
@@ -47,7 +51,7 @@ pub(crate) struct Arguments {
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-enum Contract {
+pub(super) enum Contract {
     Gate,
     Authentication,
     AuthenticationByBody,
@@ -68,7 +72,7 @@ struct Report {
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> ExitResult {
     let head = Arc::new(arguments.request.head()?);
-    let body = arguments.request.body()?;
+    let (body, response) = (arguments.request.body()?, arguments.response.response()?);
     let built = control::build_once(&arguments.binding.source(&arguments.file, None)?)?;
     let snapshot = Arc::new(built.snapshot);
     let plugin = snapshot.plugins.values().next().cloned();
@@ -76,10 +80,11 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
         .ok_or_else(|| Failure::new(Exit::Failure, "the scratch configuration has lost its binding"))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
+    let sent = Sent { head, body, response };
     let calls = async {
         let mut reports = Vec::new();
-        for served in wanted(arguments, &plugin) {
-            reports.push(report(arguments, &served, &head, &body, &snapshot).await?);
+        for served in wanted(arguments.contract, &plugin) {
+            reports.push(report(arguments.repeat, &served, &sent, &snapshot).await?);
         }
         Ok::<_, Failure>(reports)
     };
@@ -94,7 +99,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
 }
 
 /// A contract that the plugin serves.
-enum Served {
+pub(super) enum Served {
     Gate(Arc<dyn Gate>),
     Authentication(Arc<dyn Authentication>),
     AuthenticationByBody(Arc<dyn AuthenticationByBody>),
@@ -106,7 +111,7 @@ enum Served {
 }
 
 impl Served {
-    fn contract(&self) -> Contract {
+    pub(super) fn contract(&self) -> Contract {
         match self {
             Served::Gate(_) => Contract::Gate,
             Served::Authentication(_) => Contract::Authentication,
@@ -121,7 +126,7 @@ impl Served {
 }
 
 /// The contracts to call, in the order of a request's way.
-fn wanted(arguments: &Arguments, plugin: &Arc<dyn contracts::Binding>) -> Vec<Served> {
+pub(super) fn wanted(contract: Option<Contract>, plugin: &Arc<dyn contracts::Binding>) -> Vec<Served> {
     let plugin = || Arc::clone(plugin);
     let all = [
         plugin().gate().map(Served::Gate),
@@ -134,43 +139,62 @@ fn wanted(arguments: &Arguments, plugin: &Arc<dyn contracts::Binding>) -> Vec<Se
         plugin().transformation().map(Served::Transformation),
     ];
     let served = all.into_iter().flatten();
-    served.filter(|served| arguments.contract.is_none_or(|wanted| wanted == served.contract())).collect()
+    served.filter(|served| contract.is_none_or(|wanted| wanted == served.contract())).collect()
+}
+
+/// What a plugin is called with.
+pub(super) struct Sent {
+    pub(super) head: Arc<RequestHead>,
+    pub(super) body: Bytes,
+    /// The response that transformations see, if they see one.
+    pub(super) response: Option<response::Response>,
 }
 
 async fn report(
-    arguments: &Arguments,
+    repeat: u32,
     served: &Served,
-    head: &Arc<RequestHead>,
-    body: &Bytes,
+    sent: &Sent,
     snapshot: &Arc<Snapshot>,
 ) -> Result<Report, Failure> {
     let mut times: Vec<Duration> = Vec::new();
-    let contract = name(served.contract());
+    let contract = served.contract().name();
     let mut decision = Value::Null;
-    for _ in 0..arguments.repeat {
+    for _ in 0..repeat {
         let begun = Instant::now();
-        let outcome = decide(served, Call { head, fetch: snapshot }, body).await;
+        let outcome = decide(served, snapshot, sent).await;
         times.push(begun.elapsed());
-        let outcome = outcome.map_err(|failure| {
-            let message = format!(
-                "the call of {} failed ({}); the lines above say why, if the plugin or the gateway could",
-                contract,
-                failure.as_str()
-            );
-            Failure::new(Exit::Failure, message)
-        })?;
-        decision = outcome.map_err(|why| {
-            let message = format!("the gateway would refuse the result of {contract}: {why}");
-            Failure::new(Exit::Failure, message)
-        })?;
+        decision = usable(contract, outcome)?;
     }
     times.sort_unstable();
     let microseconds = times[times.len() / 2].as_secs_f64() * 1e6;
     Ok(Report { contract, decision, microseconds })
 }
 
+/// The decision, or why there is none.
+pub(super) fn usable(
+    contract: &str,
+    outcome: Result<Result<Value, String>, CallFailure>,
+) -> Result<Value, Failure> {
+    let outcome = outcome.map_err(|failure| {
+        let failure = failure.as_str();
+        let message = format!(
+            "the call of {contract} failed ({failure}); the lines above say why, if the plugin or the gateway could"
+        );
+        Failure::new(Exit::Failure, message)
+    })?;
+    outcome.map_err(|why| {
+        let message = format!("the gateway would refuse the result of {contract}: {why}");
+        Failure::new(Exit::Failure, message)
+    })
+}
+
 /// Calls one contract. The inner error says why the gateway would refuse the result.
-async fn decide(served: &Served, call: Call<'_>, body: &Bytes) -> Result<Result<Value, String>, CallFailure> {
+pub(super) async fn decide(
+    served: &Served,
+    snapshot: &Arc<Snapshot>,
+    sent: &Sent,
+) -> Result<Result<Value, String>, CallFailure> {
+    let (call, body) = (Call { head: &sent.head, fetch: snapshot }, &sent.body);
     Ok(match served {
         Served::Gate(plugin) => {
             let answer = plugin.admit(call).await?.content;
@@ -210,19 +234,7 @@ async fn decide(served: &Served, call: Call<'_>, body: &Bytes) -> Result<Result<
             let destination = plugin.route(call).await?.content;
             checked::destination(destination.as_ref()).map(|()| told::destination(destination.as_ref()))
         }
-        Served::Transformation(plugin) => {
-            let outcome = plugin.transform_request(call).await?.content;
-            if let Err(why) = checked::request_outcome(&outcome) {
-                return Ok(Err(why));
-            }
-            let mut decision = told::request_outcome(&outcome);
-            if let RequestOutcome::Proceed(changes) = outcome
-                && plugin.interest().request_body != BodyAccess::None
-            {
-                decision["request_body"] = request_body(plugin.as_ref(), call, body, changes.context).await?;
-            }
-            Ok(decision)
-        }
+        Served::Transformation(plugin) => transform(plugin.as_ref(), call, sent).await?,
     })
 }
 
@@ -236,28 +248,58 @@ fn content(reading: Option<Reading>, body: &Bytes) -> Result<BodyContent, String
     Ok(BodyContent { bytes: body.slice(..body.len().min(most)), complete: body.len() <= most })
 }
 
-/// The result for the body of the request, in one piece. As in the gateway, a plugin that declares it is called for an
-/// empty body too.
-async fn request_body(
+/// The results for head and body of the request, and for head and body of the response if there is one. Bodies are in one
+/// piece. As in the gateway, a plugin that declares them is called for empty bodies, too.
+async fn transform(
     plugin: &dyn Transformation,
     call: Call<'_>,
-    body: &Bytes,
-    context: Bytes,
-) -> Result<Value, CallFailure> {
-    let piece = Piece { content: body.clone(), end: true, context };
-    Ok(told::body(&plugin.transform_request_body(call, piece).await?))
+    sent: &Sent,
+) -> Result<Result<Value, String>, CallFailure> {
+    let outcome = plugin.transform_request(call).await?.content;
+    if let Err(why) = checked::request_outcome(&outcome) {
+        return Ok(Err(why));
+    }
+    let mut decision = told::request_outcome(&outcome);
+    let RequestOutcome::Proceed(changes) = outcome else { return Ok(Ok(decision)) };
+    let (interest, mut context) = (plugin.interest(), changes.context);
+    if interest.request_body != BodyAccess::None {
+        let piece = Piece { content: sent.body.clone(), end: true, context: context.clone() };
+        let result = plugin.transform_request_body(call, piece).await?;
+        decision["request_body"] = told::body(&result);
+        context = result.context.unwrap_or(context);
+    }
+    let Some(response) = &sent.response else { return Ok(Ok(decision)) };
+    if interest.response {
+        let head = Arc::clone(&response.head);
+        let outcome = plugin.transform_response(call, head, context.clone()).await?.content;
+        if let Err(why) = checked::response_outcome(&outcome) {
+            return Ok(Err(why));
+        }
+        decision["response"] = told::response_outcome(&outcome);
+        let ResponseOutcome::Proceed(changes) = outcome else { return Ok(Ok(decision)) };
+        context = changes.context.unwrap_or(context);
+    }
+    if interest.response_body != BodyAccess::None {
+        let piece = Piece { content: response.body.clone(), end: true, context };
+        let result = plugin.transform_response_body(call, Arc::clone(&response.head), piece).await?;
+        decision["response_body"] = told::body(&result);
+    }
+    Ok(Ok(decision))
 }
 
-fn name(contract: Contract) -> &'static str {
-    match contract {
-        Contract::Gate => "gate",
-        Contract::Authentication => "authentication",
-        Contract::AuthenticationByBody => "authentication-by-body",
-        Contract::RateLimiting => "rate-limiting",
-        Contract::RefusalByBody => "refusal-by-body",
-        Contract::Routing => "routing",
-        Contract::RoutingByBody => "routing-by-body",
-        Contract::Transformation => "transformation",
+impl Contract {
+    /// The name in the contracts' own language.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Contract::Gate => "gate",
+            Contract::Authentication => "authentication",
+            Contract::AuthenticationByBody => "authentication-by-body",
+            Contract::RateLimiting => "rate-limiting",
+            Contract::RefusalByBody => "refusal-by-body",
+            Contract::Routing => "routing",
+            Contract::RoutingByBody => "routing-by-body",
+            Contract::Transformation => "transformation",
+        }
     }
 }
 

@@ -1,16 +1,19 @@
 //! `witgate plugin …`: commands for authors and operators of plugins.
 
+mod bench;
 mod build;
 mod call;
 mod cargo;
 mod check;
 mod dev;
 mod new;
+mod play;
 mod reference;
 mod rollback;
 mod sandbox;
 mod scratch;
 mod test;
+mod told;
 
 use clap::{Args, Subcommand};
 
@@ -31,6 +34,8 @@ enum Command {
     Dev(dev::Arguments),
     Check(check::Arguments),
     Call(call::Arguments),
+    Play(play::Arguments),
+    Bench(bench::Arguments),
     Rollback(rollback::Arguments),
     Reference(reference::Arguments),
 }
@@ -44,6 +49,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitResult {
         Command::Dev(arguments) => dev::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Call(arguments) => call::run(arguments),
+        Command::Play(arguments) => play::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
         Command::Rollback(arguments) => rollback::run(arguments),
         Command::Reference(arguments) => reference::run(arguments),
     }

@@ -9,11 +9,12 @@ use crate::cli::output::say;
 use crate::exit::{Exit, ExitResult, Failure};
 
 /// The template of a new plugin. `{{name}}`, `{{component}}` and `{{sdk}}` are replaced.
-const TEMPLATE: [(&str, &str); 5] = [
+const TEMPLATE: [(&str, &str); 6] = [
     ("Cargo.toml", include_str!("../../../../../sdk/template/Cargo.toml")),
     ("README.md", include_str!("../../../../../sdk/template/README.md")),
     (".gitignore", include_str!("../../../../../sdk/template/gitignore")),
     (SETTINGS, include_str!("../../../../../sdk/template/settings.json")),
+    ("play.toml", include_str!("../../../../../sdk/template/play.toml")),
     ("src/lib.rs", include_str!("../../../../../sdk/template/src/lib.rs")),
 ];
 

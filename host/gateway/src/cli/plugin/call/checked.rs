@@ -2,7 +2,7 @@
 //! which rule is broken.
 
 use witgate_exchange::contracts::{
-    Decision, Destination, Header, HeaderChange, LocalResponse, RequestOutcome,
+    Decision, Destination, Header, HeaderChange, LocalResponse, RequestOutcome, ResponseOutcome,
 };
 use witgate_rules::Direction;
 
@@ -36,18 +36,29 @@ pub(super) fn request_outcome(outcome: &RequestOutcome) -> Result<(), String> {
     match outcome {
         RequestOutcome::Proceed(changes) => {
             changes.method.as_deref().map_or(Ok(()), witgate_rules::method)?;
-            changes.headers.iter().try_for_each(change)
+            changes.headers.iter().try_for_each(|edit| change(edit, Direction::Request))
         }
         RequestOutcome::Respond(response) => local(response),
     }
 }
 
-fn change(change: &HeaderChange) -> Result<(), String> {
+/// The result of `transformation.on-response`.
+pub(super) fn response_outcome(outcome: &ResponseOutcome) -> Result<(), String> {
+    match outcome {
+        ResponseOutcome::Proceed(changes) => {
+            changes.status.map_or(Ok(()), witgate_rules::status)?;
+            changes.headers.iter().try_for_each(|edit| change(edit, Direction::Response))
+        }
+        ResponseOutcome::Respond(response) => local(response),
+    }
+}
+
+fn change(change: &HeaderChange, direction: Direction) -> Result<(), String> {
     match change {
-        HeaderChange::Set(field) | HeaderChange::Append(field) => header(field, Direction::Request),
-        HeaderChange::Remove(name) => witgate_rules::header_name(name, Direction::Request),
+        HeaderChange::Set(field) | HeaderChange::Append(field) => header(field, direction),
+        HeaderChange::Remove(name) => witgate_rules::header_name(name, direction),
         HeaderChange::SetComposed(composed) | HeaderChange::AppendComposed(composed) => {
-            witgate_rules::header_name(&composed.name, Direction::Request)
+            witgate_rules::header_name(&composed.name, direction)
         }
     }
 }
@@ -93,7 +104,8 @@ mod tests {
             assert!(told.contains(why), "{told}");
         }
         let remove = |name: &str| {
-            change(&HeaderChange::Remove(name.to_owned())).map_err(|why| why.contains("is the gateway's"))
+            change(&HeaderChange::Remove(name.to_owned()), Direction::Request)
+                .map_err(|why| why.contains("is the gateway's"))
         };
         assert_eq!((remove("x-a"), remove("host")), (Ok(()), Err(true)));
     }

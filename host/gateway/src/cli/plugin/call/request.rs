@@ -17,7 +17,7 @@ use crate::exit::{Exit, Failure};
 
 /// The options that describe the request.
 #[derive(Args, Debug)]
-pub(super) struct Options {
+pub(crate) struct Options {
     /// Method
     #[arg(long, default_value = "GET")]
     method: Method,
@@ -49,7 +49,7 @@ impl Options {
     ///
     /// # Errors
     /// A claim without a value.
-    pub(super) fn head(&self) -> Result<RequestHead, Failure> {
+    pub(crate) fn head(&self) -> Result<RequestHead, Failure> {
         let head = request::head(self.method.clone(), self.path.clone(), &self.authority, &self.headers);
         let client = Client { address: self.client, ..head.client };
         Ok(RequestHead { client, route: Some("call".into()), identity: self.identity()?, ..head })
@@ -59,7 +59,7 @@ impl Options {
     ///
     /// # Errors
     /// Its file cannot be read.
-    pub(super) fn body(&self) -> Result<Bytes, Failure> {
+    pub(crate) fn body(&self) -> Result<Bytes, Failure> {
         let Some(path) = &self.body else { return Ok(Bytes::new()) };
         let read = file::read(path, file::PLUGIN);
         read.map(Bytes::from)

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use witgate_exchange::contracts::{
     BodyResult, Bucket, Decision, Destination, Header, HeaderChange, Input, LocalResponse, RequestOutcome,
-    ValuePart,
+    ResponseOutcome, ValuePart,
 };
 
 /// The result of `authentication`.
@@ -62,6 +62,18 @@ pub(super) fn request_outcome(outcome: &RequestOutcome) -> Value {
             "context_bytes": changes.context.len(),
         }}),
         RequestOutcome::Respond(response) => json!({ "respond": local(response) }),
+    }
+}
+
+/// The result of `transformation.on-response`.
+pub(super) fn response_outcome(outcome: &ResponseOutcome) -> Value {
+    match outcome {
+        ResponseOutcome::Proceed(changes) => json!({ "proceed": {
+            "headers": changes.headers.iter().map(change).collect::<Vec<_>>(),
+            "status": changes.status,
+            "context_bytes": changes.context.as_ref().map(bytes::Bytes::len),
+        }}),
+        ResponseOutcome::Respond(response) => json!({ "respond": local(response) }),
     }
 }
 
