@@ -10,6 +10,7 @@ mod dependencies;
 mod discovery;
 mod documents;
 mod drain;
+mod exchange;
 mod first_party;
 mod framing;
 mod hot_swap;

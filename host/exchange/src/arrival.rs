@@ -16,7 +16,7 @@ use witgate_config::model::Limits;
 
 use crate::authority::{self, Authority};
 use crate::fault::{Fault, FaultKind};
-use crate::head::{ClientCertificate, Scheme};
+use crate::head::{ClientCertificate, Scheme, TlsSession};
 use crate::informational::Informational;
 
 /// What brings requests.
@@ -62,6 +62,8 @@ pub struct Ingress {
     pub scheme: Scheme,
     /// The verified client certificate.
     pub certificate: Option<Arc<ClientCertificate>>,
+    /// The TLS connection; `None` without TLS.
+    pub tls: Option<Arc<TlsSession>>,
     /// The limits of the listener.
     pub limits: Limits,
     /// The last `Host` or `:authority` and the authority that it was normalised to. It is kept because most
@@ -80,6 +82,7 @@ impl Ingress {
             peer: peer.map(Peer::new),
             scheme: Scheme::Http,
             certificate: None,
+            tls: None,
             limits,
             last_authority: RefCell::new(None),
             cut: Cell::new(false),

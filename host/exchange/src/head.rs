@@ -7,6 +7,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 
 use crate::identity::Identity;
+use crate::notes::Notes;
 use crate::trace::{self, TraceContext};
 
 /// The head of an admitted request, as the router, the filters and the plugins see it.
@@ -40,6 +41,8 @@ pub struct RequestHead {
     pub route: Option<Arc<str>>,
     /// Parameters of the route's path, percent-decoded.
     pub parameters: Vec<(Arc<str>, String)>,
+    /// What plugins leave for later plugins and for the upstream; `None` if no binding of the route may.
+    pub notes: Option<Arc<Notes>>,
     /// The caller's identity, after authentication.
     pub identity: Option<Arc<Identity>>,
     /// The request id.
@@ -129,6 +132,19 @@ pub struct Client {
     pub peer: SocketAddr,
     /// The verified client certificate.
     pub certificate: Option<Arc<ClientCertificate>>,
+    /// The TLS connection to the gateway; `None` if there is none.
+    pub tls: Option<Arc<TlsSession>>,
+}
+
+/// What was agreed on in the handshake of a TLS connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSession {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'static str,
+    /// The name that the client asked for (RFC 6066 section 3), in lower case.
+    pub server_name: Option<Box<str>>,
+    /// The protocol that was agreed on (RFC 7301).
+    pub protocol: Option<Box<str>>,
 }
 
 /// Fields of a verified client certificate.

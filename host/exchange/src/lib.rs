@@ -36,6 +36,7 @@ pub mod informational;
 pub mod log_entry;
 pub mod maps;
 pub mod names;
+pub mod notes;
 pub mod path;
 pub mod per_core;
 pub mod record;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 
 use crate::facts::Facts;
 use crate::fault::FaultKind;
@@ -66,6 +66,8 @@ pub struct LogEntry {
     pub plugins: Vec<PluginCall>,
     /// Remembered results that were used in place of calls.
     pub recalled: Vec<Recalled>,
+    /// The response headers that a binding observes.
+    pub response_headers: HeaderMap,
     /// What the `access-log` filter decided.
     pub access_log: AccessLog,
 }
@@ -94,6 +96,7 @@ impl LogEntry {
             repeats: record.repeats,
             plugins: Vec::new(),
             recalled: record.recalled,
+            response_headers: HeaderMap::new(),
             access_log: record.access_log,
         }
     }

@@ -194,6 +194,7 @@ fn check_grants(inspection: &Inspection, order: &BindingRequest<'_>) -> Result<(
         (inspection.needs_fetch() && grants.fetch.is_none(), "fetch", "[\"UPSTREAM\"]"),
         (inspection.needs_store() && grants.store.is_none(), "store", "[\"SPACE\"]"),
         (inspection.needs_data() && grants.data.is_none(), "data", "[\"FILE\"]"),
+        (inspection.needs_notes() && grants.notes.is_none(), "notes", "{ read = [\"NAME\"], write = [] }"),
     ];
     let missing: Vec<Problem> = needs
         .into_iter()
@@ -202,7 +203,10 @@ fn check_grants(inspection: &Inspection, order: &BindingRequest<'_>) -> Result<(
             let name = order.name;
             problem(
                 format!("the plugin imports `{import}`, but the binding does not say what it may use"),
-                format!("add to [bindings.{name}]: grants.{import} = {example}, or [] to deny every use"),
+                format!(
+                    "add to [bindings.{name}]: grants.{import} = {example}, or {} to deny every use",
+                    if import == "notes" { "{}" } else { "[]" }
+                ),
             )
         })
         .collect();

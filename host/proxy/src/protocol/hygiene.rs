@@ -84,6 +84,7 @@ impl Refusal {
             client: client(ingress, ingress.peer_address().ip()),
             route: None,
             parameters: Vec::new(),
+            notes: None,
             identity: None,
             request_id: trace::request_id(&HeaderMap::new(), false),
             trace: None,
@@ -111,7 +112,12 @@ impl Refusal {
 
 /// The client of a request that came this way from this address.
 fn client(ingress: &Ingress, address: IpAddr) -> Client {
-    Client { address, peer: ingress.peer_address(), certificate: ingress.certificate.clone() }
+    Client {
+        address,
+        peer: ingress.peer_address(),
+        certificate: ingress.certificate.clone(),
+        tls: ingress.tls.clone(),
+    }
 }
 
 /// Checks and normalises a request head, and takes it out of `request`. `client` is the client's side of a tunnel,
@@ -227,6 +233,7 @@ fn head(
         client: client(ingress, origin.address),
         route: None,
         parameters: Vec::new(),
+        notes: None,
         identity: None,
         request_id: trace::request_id(&headers, trusted),
         trace: gateway.telemetry.trace(&headers, config.telemetry.otlp.as_ref()),

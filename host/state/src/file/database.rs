@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::Bound;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redb::{Database, ReadableTable, StorageError, Table, TableDefinition, WriteTransaction};
@@ -243,6 +244,38 @@ impl<'t> Changes<'t> {
             let (ends, value) = held.value();
             (ends > now).then(|| StoredValue { value: value.to_vec(), ends })
         }))
+    }
+
+    /// The names of values of a plugin that begin with `prefix` and come after another name, at most so many. Reads at
+    /// most that number of values, expired ones included; returns the last name that was read if there may be more.
+    pub(super) fn list(
+        &self,
+        plugin: &str,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        most: usize,
+    ) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), StorageError> {
+        let begin = match after {
+            Some(after) => Bound::Excluded((plugin, after)),
+            None => Bound::Included((plugin, prefix)),
+        };
+        let (now, mut names) = (milliseconds(), Vec::new());
+        let mut last = None;
+        for (read, entry) in self.values.range::<(&str, &[u8])>((begin, Bound::Unbounded))?.enumerate() {
+            if read == most {
+                return Ok((names, last));
+            }
+            let (key, value) = entry?;
+            let (owner, name) = key.value();
+            if owner != plugin || !name.starts_with(prefix) {
+                break;
+            }
+            if value.value().0 > now {
+                names.push(name.to_vec());
+            }
+            last = Some(name.to_vec());
+        }
+        Ok((names, None))
     }
 
     /// Writes a value.

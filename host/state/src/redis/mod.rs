@@ -14,6 +14,7 @@
 
 mod counter;
 mod counts;
+mod index;
 mod keeper;
 mod keys;
 mod link;
@@ -75,6 +76,7 @@ struct Client {
     charge: Arc<Script>,
     refund: Script,
     keys: Script,
+    list: Script,
     /// Dropping this ends the thread.
     _stop: oneshot::Sender<()>,
 }
@@ -94,7 +96,9 @@ impl Client {
         keeper::start(name, Arc::clone(&options), Arc::clone(&link), trial, stopped)?;
         let refund = Script::new(include_str!("refund.lua"));
         let keys = Script::new(include_str!("keys.lua"));
-        Ok(Client { link, options, secrets: secrets.to_vec(), charge, refund, keys, _stop: stop })
+        let list = Script::new(include_str!("list.lua"));
+        let secrets = secrets.to_vec();
+        Ok(Client { link, options, secrets, charge, refund, keys, list, _stop: stop })
     }
 }
 

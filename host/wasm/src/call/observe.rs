@@ -15,6 +15,8 @@ pub(crate) async fn observe(binding: &Loaded, batch: &[Arc<LogEntry>]) -> Result
     let upstreams = binding.background.upstreams();
     let mut running = Running::begin_in_background(binding, Phase::Observe, &*upstreams).await?;
     let exported = running.instance()?.exports.observe.clone().ok_or(CallFailure::Unavailable)?;
+    let state = running.instance()?.store.data_mut();
+    state.batch.extend_from_slice(batch);
     let granted = &binding.pool.rights().grants.headers;
     let parts: Vec<Parts<'_>> = batch.iter().map(|entry| Parts::of(entry, granted)).collect();
     let exchanges: Vec<contract::Exchange<'_>> =

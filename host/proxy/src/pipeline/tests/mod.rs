@@ -5,6 +5,7 @@ mod bodies;
 mod by_body;
 mod composed;
 mod credentials;
+mod declined;
 mod exported;
 mod fake;
 mod gate;
