@@ -198,6 +198,7 @@ pub mod additions {
                 import witgate:plugin/ending@0.2.0;
                 import witgate:plugin/observed@0.2.0;
                 import witgate:plugin/upstream-host@0.2.0;
+                import witgate:plugin/settlement@0.2.0;
             }
         ",
         world: "witgate:sdk-additions/additions",

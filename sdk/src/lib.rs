@@ -194,7 +194,7 @@
 //!
 //! [`log`], [`metrics`], [`store`], [`fetch`], [`crypto`], [`clock`] and [`random`]; of version 0.2.0 also [`data`],
 //! [`password`], [`calendar`], [`notes`], [`facts`], [`span`], [`response_body`], [`ending`],
-//! [`upstream_host`] and [`observed`]. `store`, `fetch`, `data`, `notes` and the
+//! [`upstream_host`], [`settlement`] and [`observed`]. `store`, `fetch`, `data`, `notes` and the
 //! upstreams of the routing contract need a grant in the binding that names their objects. There are no other files,
 //! sockets or environment variables. Use [`crypto`] rather than a crate: the gateway computes faster, and in
 //! constant time where necessary.
@@ -254,7 +254,7 @@ pub use contracts::transformation::{
 pub use headers::Values;
 pub use imports::{
     calendar, clock, crypto, data, ending, facts, fetch, log, metrics, notes, observed, password, random,
-    response_body, span, store, upstream_host,
+    response_body, settlement, span, store, upstream_host,
 };
 pub use plugin::{BodyAccess, Function, Interest, NoSettings, Plugin, Settings, SettingsProblem};
 pub use request::{Header, Identity, Input, Request};

@@ -79,6 +79,27 @@ async fn a_plugin_sets_the_host_that_the_upstream_sees_where_it_is_granted() {
 }
 
 #[tokio::test]
+async fn what_a_request_has_cost_is_settled_when_it_has_ended() {
+    let origin = Origin::named("origin").await;
+    let gateway = start(&origin).await;
+    let mut client = gateway.client().await;
+    let mut remaining = async |cost: &str| -> i64 {
+        let reply = client.get("/x", &[("x-cost", cost)]).await;
+        let header = reply.header("ratelimit").to_owned();
+        let left = header.split("r=").nth(1).and_then(|rest| rest.split([';', ',']).next());
+        left.and_then(|left| left.trim().parse().ok())
+            .unwrap_or_else(|| panic!("{header}: {}", gateway.output()))
+    };
+    // Each request draws 1. Some flows back meanwhile: 1000 a minute.
+    assert_eq!(remaining("500").await, 999);
+    let after = remaining("0").await;
+    assert!((499..700).contains(&after), "500 were drawn in place of 1: {after}");
+    let again = remaining("5000").await;
+    assert!(again >= after - 1, "a request that cost nothing draws nothing: {again} after {after}");
+    assert_eq!(client.get("/x", &[]).await.status, 429);
+}
+
+#[tokio::test]
 async fn plugins_are_told_where_a_response_came_from() {
     let origin = Origin::named("origin").await;
     let gateway = start(&origin).await;

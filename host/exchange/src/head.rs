@@ -8,6 +8,7 @@ use http::{HeaderMap, Method};
 
 use crate::identity::Identity;
 use crate::notes::Notes;
+use crate::settling::Settling;
 use crate::trace::{self, TraceContext};
 
 /// The head of an admitted request, as the router, the filters and the plugins see it.
@@ -43,6 +44,8 @@ pub struct RequestHead {
     pub parameters: Vec<(Arc<str>, String)>,
     /// What plugins leave for later plugins and for the upstream; `None` if no binding of the route may.
     pub notes: Option<Arc<Notes>>,
+    /// What was drawn from rate limits and may be settled; `None` if no binding of the route says costs afterwards.
+    pub settling: Option<Arc<Settling>>,
     /// The caller's identity, after authentication.
     pub identity: Option<Arc<Identity>>,
     /// The request id.

@@ -42,6 +42,7 @@ pub mod per_core;
 pub mod record;
 pub mod replay;
 #[cfg(any(test, feature = "testing"))]
+pub mod settling;
 pub mod testing;
 pub mod trace;
 pub mod turn;

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use crate::settling::Settling;
+
 /// The most notes of one exchange.
 pub const MOST: usize = 32;
 
@@ -97,6 +99,8 @@ pub struct Left {
     pub notes: Option<(Arc<Notes>, Vec<Note>)>,
     /// The `Host` that the upstream is to see; set where the notes go.
     pub host: Option<Box<str>>,
+    /// What the request has cost, by policy, and where that is said.
+    pub costs: Option<(Arc<Settling>, Vec<(Box<str>, u32)>)>,
     /// Attributes for the span of the call.
     pub attributes: Vec<(Box<str>, Box<str>)>,
 }

@@ -64,6 +64,7 @@ pub fn head(method: Method, target: &str, headers: &[(&str, &str)]) -> RequestHe
         route: None,
         parameters: Vec::new(),
         notes: None,
+        settling: None,
         identity: None,
         request_id: trace::request_id(&headers, true),
         trace: None,

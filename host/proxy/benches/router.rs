@@ -45,6 +45,7 @@ fn head(authority: &str, target: &str) -> RequestHead {
         route: None,
         parameters: Vec::new(),
         notes: None,
+        settling: None,
         identity: None,
         request_id: "".into(),
         trace: None,

@@ -199,6 +199,9 @@ impl RequestGuard {
         if self.injected != Injected::default() {
             metrics.injected(self.head.route.as_deref().unwrap_or(NONE), self.injected);
         }
+        if let Some(settling) = &self.head.settling {
+            settling.settle(turn::now());
+        }
         if let Some(head) = Arc::get_mut(&mut self.head) {
             maps::give_back(std::mem::take(&mut head.headers));
         }

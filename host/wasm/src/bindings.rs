@@ -71,6 +71,7 @@ pub(crate) mod name {
     pub(crate) const ENDING: &str = "witgate:plugin/ending@0.2.0";
     pub(crate) const OBSERVED: &str = "witgate:plugin/observed@0.2.0";
     pub(crate) const UPSTREAM_HOST: &str = "witgate:plugin/upstream-host@0.2.0";
+    pub(crate) const SETTLEMENT: &str = "witgate:plugin/settlement@0.2.0";
     pub(crate) const CRYPTO_ADDITIONS: &str = "witgate:plugin/crypto@0.2.0";
     /// What the name of every interface of the version ends with that is a draft.
     pub(crate) const DRAFT: &str = "@0.2.0";

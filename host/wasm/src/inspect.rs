@@ -52,6 +52,11 @@ impl Inspection {
         self.imports.iter().any(|import| import == name::NOTES)
     }
 
+    /// Whether it may say after a request what its draws have cost.
+    pub(crate) fn settles(&self) -> bool {
+        self.contracts.rate_limiting && self.imports.iter().any(|import| import == name::SETTLEMENT)
+    }
+
     /// Whether its calls may wait until a password is verified.
     pub(crate) fn verifies_passwords(&self) -> bool {
         self.imports.iter().any(|import| import == name::PASSWORD)
@@ -317,6 +322,7 @@ fn is_offered(import: &str) -> bool {
         name::ENDING,
         name::OBSERVED,
         name::UPSTREAM_HOST,
+        name::SETTLEMENT,
     ];
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
     own.contains(&import) || (wasi::INTERFACES.contains(&interface) && version.starts_with("0.2."))

@@ -121,6 +121,7 @@ pub(crate) fn prepare(
         turn: AtomicU64::new(version),
         digest: component.inspection.digest,
         contracts,
+        settles: component.inspection.settles(),
         shown_to_authenticate: DeclaredInputs::to(interest.authenticates_by.as_deref(), &interest),
         shown: Function::ALL.map(|function| DeclaredInputs::to(interest.inputs(function), &interest)),
         remember: order.binding.remember,

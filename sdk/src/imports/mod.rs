@@ -15,6 +15,7 @@ pub mod observed;
 pub mod password;
 pub mod random;
 pub mod response_body;
+pub mod settlement;
 pub mod span;
 pub mod store;
 pub mod upstream_host;
@@ -25,7 +26,7 @@ mod backend {
     pub(super) use crate::bindings::additions::witgate::plugin0_2_0::crypto as crypto_additions;
     #[cfg(all(target_family = "wasm", not(feature = "test")))]
     pub(super) use crate::bindings::additions::witgate::plugin0_2_0::{
-        calendar, data, ending, facts, notes, observed, password, response_body, span,
+        calendar, data, ending, facts, notes, observed, password, response_body, settlement, span,
         store as store_additions, upstream_host,
     };
     #[cfg(target_family = "wasm")]
@@ -34,8 +35,8 @@ mod backend {
     pub(super) use crate::bindings::host::witgate::plugin::{fetch, log, metrics, store};
     #[cfg(any(not(target_family = "wasm"), feature = "test"))]
     pub(super) use crate::test::{
-        calendar, data, ending, facts, fetch, log, metrics, notes, observed, password, response_body, span,
-        store, store as store_additions, upstream_host,
+        calendar, data, ending, facts, fetch, log, metrics, notes, observed, password, response_body,
+        settlement, span, store, store as store_additions, upstream_host,
     };
     #[cfg(not(target_family = "wasm"))]
     pub(super) use crate::test::{crypto, crypto_additions};

@@ -36,6 +36,7 @@ pub(super) struct State {
     pub(super) attributes: Option<Vec<(String, String)>>,
     pub(super) facts: Facts,
     pub(super) declines: bool,
+    pub(super) costs: BTreeMap<String, u32>,
     pub(super) upstream_host: Option<String>,
     pub(super) observed_notes: BTreeMap<(u32, String), Vec<u8>>,
     pub(super) observed_headers: BTreeMap<(u32, String), Vec<Vec<u8>>>,
@@ -61,6 +62,7 @@ impl Default for State {
             attributes: None,
             facts: Facts::default(),
             declines: false,
+            costs: BTreeMap::new(),
             upstream_host: None,
             observed_notes: BTreeMap::new(),
             observed_headers: BTreeMap::new(),
@@ -185,6 +187,12 @@ impl Gateway {
     #[must_use]
     pub fn upstream_host(&self) -> Option<String> {
         with_state(|state| state.upstream_host.clone())
+    }
+
+    /// The cost that was said for a policy.
+    #[must_use]
+    pub fn settled(&self, policy: &str) -> Option<u32> {
+        with_state(|state| state.costs.get(policy).copied())
     }
 
     /// The response with which the exchange was ended.

@@ -38,6 +38,7 @@ pub(crate) mod notes;
 pub(crate) mod observed;
 pub(crate) mod password;
 pub(crate) mod response_body;
+pub(crate) mod settlement;
 pub(crate) mod span;
 pub(crate) mod store;
 pub(crate) mod upstream_host;

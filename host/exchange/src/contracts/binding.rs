@@ -59,6 +59,11 @@ pub trait Binding: Send + Sync {
         false
     }
 
+    /// Whether it may say after a request what its draws have cost.
+    fn settles(&self) -> bool {
+        false
+    }
+
     /// Whether the routing contract may choose this upstream.
     fn may_route_to(&self, _upstream: &str) -> bool {
         false

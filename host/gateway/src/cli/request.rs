@@ -41,6 +41,7 @@ pub(super) fn head(
         route: None,
         parameters: Vec::new(),
         notes: None,
+        settling: None,
         identity: None,
         request_id: trace::request_id(&map, true),
         trace: None,

@@ -53,7 +53,7 @@ pub(super) async fn call<'a, Answer, Valid: Decision>(
             CallFailure::Output
         })
     });
-    let attributes = left.map(|left| applied(*left, valid.is_ok())).unwrap_or_default();
+    let attributes = left.map(|left| applied(*left, binding, valid.is_ok())).unwrap_or_default();
     let failure = valid.as_ref().err().copied();
     let decision = valid.as_ref().map_or("", Decision::in_words);
     let binding_name = Arc::clone(binding.name());
@@ -79,8 +79,8 @@ pub(super) async fn call<'a, Answer, Valid: Decision>(
     }
 }
 
-/// Leaves the notes of a call that ended well, and returns the attributes of its span.
-fn applied(left: Left, good: bool) -> Vec<(Box<str>, Box<str>)> {
+/// Leaves the notes and says the costs of a call that ended well, and returns the attributes of its span.
+fn applied(left: Left, binding: &dyn Binding, good: bool) -> Vec<(Box<str>, Box<str>)> {
     if let Some((notes, collected)) = left.notes
         && good
     {
@@ -88,6 +88,11 @@ fn applied(left: Left, good: bool) -> Vec<(Box<str>, Box<str>)> {
         if let Some(host) = left.host {
             notes.set_host(host);
         }
+    }
+    if let Some((settling, costs)) = left.costs
+        && good
+    {
+        costs.iter().for_each(|(policy, cost)| settling.say(binding.name(), policy, *cost));
     }
     left.attributes
 }

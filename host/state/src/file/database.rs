@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redb::{Database, ReadableTable, StorageError, Table, TableDefinition, WriteTransaction};
-use witgate_exchange::contracts::counter::{BucketState, Draw};
+use witgate_exchange::contracts::counter::{BucketState, Draw, Settlement};
 use witgate_exchange::contracts::store::StoreError;
 
 /// Nanoseconds since 1970 at which each bucket will be full again.
@@ -165,9 +165,8 @@ impl<'t> Changes<'t> {
                 Some((_, full)) => *full,
                 None => self.buckets.get(bucket)?.map_or(0, |full| full.value()),
             };
-            // A bucket cannot be emptier than empty. This happens if the limit was lowered or the clock was set
-            // back.
-            let full = before.min(now + draw.rate.capacity());
+            // A bucket cannot owe more than this. It seems to if the limit was lowered or the clock was set back.
+            let full = before.min(draw.rate.latest(now));
             let after = draw.rate.charge(full, now, draw.cost);
             if let Some(after) = after.filter(|_| draw.cost > 0) {
                 becomes.push((bucket, after));
@@ -186,6 +185,21 @@ impl<'t> Changes<'t> {
             draw.rate.state(shown, now, draw.cost, after.is_some())
         };
         Ok(draws.iter().zip(&tried).map(state).collect())
+    }
+
+    /// Settles draws that were charged before.
+    pub(super) fn settle(&mut self, settled: &[Settlement]) -> Result<(), StorageError> {
+        let now = nanoseconds();
+        for Settlement { bucket, policy, rate, change } in settled.iter().copied() {
+            let bucket = self.bucket_of(&Draw { bucket, policy, cost: 0, rate }, now)?;
+            let before = self.buckets.get(bucket)?.map_or(0, |full| full.value());
+            let full = rate.settle(before, now, change);
+            if full != before {
+                self.changed = true;
+                self.books.buckets += u64::from(self.buckets.insert(bucket, full)?.is_none());
+            }
+        }
+        Ok(())
     }
 
     /// The bucket in which a draw is counted. It is the draw's own bucket or, if there are too many buckets, one

@@ -7,7 +7,7 @@ use std::time::Duration;
 use redb::StorageError;
 use tokio::sync::oneshot;
 use witgate_exchange::contracts::MaybeReady;
-use witgate_exchange::contracts::counter::{BucketStates, Counter, Draw, Unavailable};
+use witgate_exchange::contracts::counter::{BucketStates, Counter, Draw, Settlement, Unavailable};
 use witgate_exchange::contracts::store::{KeyStore, PAGE, Page, RemovedPage, StoreError, StoreResult};
 
 use super::database::{Changes, StoreKey, StoredValue, milliseconds};
@@ -35,6 +35,13 @@ impl Counter for FileCounter {
                 Err(several) => BucketStates::Several(several),
             })
         })
+    }
+
+    fn settle(&self, settled: Vec<Settlement>) {
+        // Nobody waits for the result.
+        let (reply, _unheard) = oneshot::channel();
+        let act = move |changes: &mut Changes<'_>, _: usize| changes.settle(&settled);
+        self.worker.send(Box::new(Operation { act: Some(act), result: None, reply }));
     }
 }
 

@@ -75,6 +75,7 @@ struct Client {
     secrets: Vec<Secret>,
     charge: Arc<Script>,
     refund: Script,
+    settle: Script,
     keys: Script,
     list: Script,
     /// Dropping this ends the thread.
@@ -95,10 +96,11 @@ impl Client {
         let name = key.rsplit('.').next().unwrap_or(key);
         keeper::start(name, Arc::clone(&options), Arc::clone(&link), trial, stopped)?;
         let refund = Script::new(include_str!("refund.lua"));
+        let settle = Script::new(include_str!("settle.lua"));
         let keys = Script::new(include_str!("keys.lua"));
         let list = Script::new(include_str!("list.lua"));
         let secrets = secrets.to_vec();
-        Ok(Client { link, options, secrets, charge, refund, keys, list, _stop: stop })
+        Ok(Client { link, options, secrets, charge, refund, settle, keys, list, _stop: stop })
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use witgate_exchange::contracts::counter::{Counter, Draw, Rate};
+use witgate_exchange::contracts::counter::{BucketState, Counter, Draw, Rate, Settlement};
 use witgate_exchange::contracts::state::State;
 use witgate_exchange::contracts::store::{KeyStore, PAGE, StoreError};
 
@@ -17,12 +17,13 @@ const SHORT: Option<Duration> = Some(Duration::from_millis(30));
 
 /// All of them. `fresh` makes a state that holds nothing.
 pub(crate) fn holds(fresh: impl Fn() -> Arc<dyn State>) {
-    let counters: [fn(&Arc<dyn Counter>); 6] = [
+    let counters: [fn(&Arc<dyn Counter>); 7] = [
         several_buckets_are_charged_all_or_none,
         a_bucket_named_twice_is_charged_twice,
         asking_charges_nothing,
         a_bucket_tells_how_it_stands,
         what_was_drawn_flows_back,
+        what_a_draw_has_cost_is_settled,
         many_cores_are_admitted_exactly_the_limit,
     ];
     let state = fresh();
@@ -51,6 +52,50 @@ pub(crate) fn holds(fresh: impl Fn() -> Arc<dyn State>) {
 #[test]
 fn memory() {
     holds(|| Arc::new(witgate_proxy::state::memory::Memory::default()));
+}
+
+fn what_a_draw_has_cost_is_settled(counter: &Arc<dyn Counter>) {
+    let one = draw(71, 6, 10);
+    let stands = || {
+        on_a_core(async { counter.charge(&[Draw { cost: 0, ..one }]).await.expect("whole").as_slice()[0] })
+    };
+    let settle = |units: i64| {
+        let Draw { bucket, policy, rate, .. } = one;
+        let unit = i64::try_from(rate.unit()).expect("six minutes");
+        // On a core, where a counter that waits settles in the background.
+        let change = unit.saturating_mul(units);
+        let remaining = stands().remaining;
+        on_a_core(async {
+            counter.settle(vec![Settlement { bucket, policy, rate, change }]);
+            for _ in 0..1000 {
+                let state: BucketState =
+                    counter.charge(&[Draw { cost: 0, ..one }]).await.expect("whole").as_slice()[0];
+                if state.remaining != remaining || state.reset > Duration::from_secs(3700) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            panic!("it is not settled");
+        });
+    };
+    assert!(on_a_core(admits(counter.as_ref(), &[one])));
+    assert_eq!(stands().remaining, 4);
+    settle(-2);
+    assert_eq!(stands().remaining, 6);
+    settle(3);
+    assert_eq!(stands().remaining, 3);
+    settle(-1000);
+    assert_eq!(stands().remaining, 10, "never fuller than full");
+    settle(1000);
+    let owing = stands();
+    let capacity = Duration::from_secs(3600);
+    assert_eq!(owing.remaining, 0);
+    assert!(owing.reset > capacity * 2 - Duration::from_secs(60) && owing.reset <= capacity * 2, "{owing:?}");
+    assert!(
+        !on_a_core(admits(counter.as_ref(), &[Draw { cost: 1, ..one }])),
+        "what is owed is not forgiven by a draw"
+    );
+    assert!(stands().reset > capacity, "{:?}", stands());
 }
 
 fn several_buckets_are_charged_all_or_none(counter: &Arc<dyn Counter>) {

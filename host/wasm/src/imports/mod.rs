@@ -15,6 +15,7 @@ mod observed;
 mod password;
 pub(crate) mod request;
 mod response_body;
+mod settlement;
 mod span;
 pub(crate) mod store;
 mod store_additions;
@@ -101,6 +102,7 @@ pub(crate) fn linker(engine: &wasmtime::Engine, waits: Waits) -> wasmtime::Resul
     ending::add_to_linker(&mut linker)?;
     observed::add_to_linker(&mut linker)?;
     upstream_host::add_to_linker(&mut linker)?;
+    settlement::add_to_linker(&mut linker)?;
     password::add_to_linker(&mut linker, waits.password)?;
     wasi::add_to_linker(&mut linker)?;
     Ok(linker)

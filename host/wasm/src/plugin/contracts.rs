@@ -52,6 +52,10 @@ impl Binding for Loaded {
         self.meter().answered_again();
     }
 
+    fn settles(&self) -> bool {
+        self.settles
+    }
+
     fn leaves_notes(&self) -> bool {
         let grants = &self.pool.rights().grants;
         !grants.upstream_hosts.is_empty()

@@ -156,6 +156,7 @@ pub(crate) fn request(headers: &[(&str, &str)]) -> Arc<RequestHead> {
         route: Some("users".into()),
         parameters: vec![("id".into(), "7".to_owned())],
         notes: None,
+        settling: None,
         identity: None,
         request_id: "request-1".into(),
         trace: None,

@@ -4,7 +4,7 @@
 use witgate_sdk::{
     BodyResult, Bucket, Buckets, Chunk, Interest, Plugin, RateLimiting, Request, RequestChanges, RequestOutcome, Response,
     ResponseChanges, ResponseOutcome, ResponseView, SettingsProblem, Transformation, BodyAccess, calendar, clock, ending, facts,
-    notes, response_body, span, store, upstream_host,
+    notes, response_body, settlement, span, store, upstream_host,
 };
 
 #[witgate_sdk::settings]
@@ -162,10 +162,14 @@ impl Transformation for Exchange {
         BodyResult::unchanged()
     }
 
-    /// `x-decline: response` declines the body. The response gets the facts as `x-origin`.
+    /// `x-decline: response` declines the body. `x-cost` is what the request has cost. The response gets the facts as `x-origin`.
     fn on_response(&self, _: &ResponseView, request: &Request, _: &[u8]) -> ResponseOutcome {
         if request.header("x-decline") == Some("response") {
             response_body::decline();
+        }
+        if let Some(cost) = request.header("x-cost").and_then(|cost| cost.parse().ok()) {
+            settlement::cost("default", cost);
+            settlement::cost("no-such-policy", cost);
         }
         let Some(origin) = facts::origin() else { return ResponseChanges::none().into() };
         let told = format!(
