@@ -189,10 +189,24 @@ pub mod additions {
                 import witgate:plugin/data@0.2.0;
                 import witgate:plugin/crypto@0.2.0;
                 import witgate:plugin/password@0.2.0;
+                import witgate:plugin/store@0.2.0;
+                import witgate:plugin/calendar@0.2.0;
+                import witgate:plugin/notes@0.2.0;
+                import witgate:plugin/span@0.2.0;
+                import witgate:plugin/facts@0.2.0;
+                import witgate:plugin/response-body@0.2.0;
+                import witgate:plugin/ending@0.2.0;
+                import witgate:plugin/observed@0.2.0;
+                import witgate:plugin/upstream-host@0.2.0;
+                import witgate:plugin/settlement@0.2.0;
             }
         ",
         world: "witgate:sdk-additions/additions",
-        with: { "witgate:plugin/crypto@0.1.0": crate::bindings::host::witgate::plugin::crypto },
+        with: {
+            "witgate:plugin/crypto@0.1.0": crate::bindings::host::witgate::plugin::crypto,
+            "witgate:plugin/store@0.1.0": crate::bindings::host::witgate::plugin::store,
+            "witgate:plugin/types@0.1.0": crate::bindings::host::witgate::plugin::types,
+        },
         generate_all,
         additional_derives: [PartialEq, Clone],
     });

@@ -199,8 +199,10 @@
 //!
 //! # What else the gateway offers
 //!
-//! [`log`], [`metrics`], [`store`], [`fetch`], [`crypto`], [`clock`] and [`random`]. `store`, `fetch` and the
-//! upstreams of the routing contract need a grant in the binding that names their objects. There are no files,
+//! [`log`], [`metrics`], [`store`], [`fetch`], [`crypto`], [`clock`] and [`random`]; of version 0.2.0 also [`data`],
+//! [`password`], [`calendar`], [`notes`], [`facts`], [`span`], [`response_body`], [`ending`],
+//! [`upstream_host`], [`settlement`] and [`observed`]. `store`, `fetch`, `data`, `notes` and the
+//! upstreams of the routing contract need a grant in the binding that names their objects. There are no other files,
 //! sockets or environment variables. Use [`crypto`] rather than a crate: the gateway computes faster, and in
 //! constant time where necessary.
 //!
@@ -265,7 +267,10 @@ pub use contracts::transformation::{
 };
 pub use form::{FORM, Form, form_encoded};
 pub use headers::Values;
-pub use imports::{clock, crypto, data, fetch, log, metrics, password, random, store};
+pub use imports::{
+    calendar, clock, crypto, data, ending, facts, fetch, log, metrics, notes, observed, password, random,
+    response_body, settlement, span, store, upstream_host,
+};
 pub use json::is_json;
 pub use network::Network;
 pub use plugin::{BodyAccess, Function, Interest, NoSettings, Plugin, Settings, SettingsProblem};

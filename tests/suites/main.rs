@@ -11,6 +11,7 @@ mod dependencies;
 mod discovery;
 mod documents;
 mod drain;
+mod exchange;
 mod first_party;
 mod first_party_services;
 mod framing;

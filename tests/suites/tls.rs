@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use witgate_tests::{Client, Gateway, Origin, Scratch, eventually};
+use witgate_tests::{Client, Gateway, Origin, Scratch, eventually, guest};
 
 /// A certificate authority for one test.
 pub(crate) struct Authority {
@@ -23,11 +23,14 @@ impl Authority {
         Authority { issuer: rcgen::CertifiedIssuer::self_signed(parameters, key).expect("a certificate") }
     }
 
-    /// Writes NAME.crt and NAME.key for these host names.
+    /// Writes NAME.crt and NAME.key for these host names and URIs.
     pub(crate) fn issue(&self, scratch: &Scratch, name: &str, hosts: &[&str]) {
+        let (uris, hosts): (Vec<&str>, Vec<&str>) = hosts.iter().partition(|name| name.contains("://"));
         let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
         let key = rcgen::KeyPair::generate().expect("a key");
         let mut parameters = rcgen::CertificateParams::new(hosts).expect("valid names");
+        let uri = |uri: &str| rcgen::SanType::URI(uri.try_into().expect("ASCII"));
+        parameters.subject_alt_names.extend(uris.into_iter().map(uri));
         parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
         let certificate = parameters.signed_by(&key, &self.issuer).expect("a certificate");
         scratch.write(&format!("{name}.key"), key.serialize_pem());
@@ -152,6 +155,36 @@ async fn a_client_certificate_is_optional_or_required_and_never_forged() {
     }
     let with = authority.connect(&gateway, "one.test", &["http/1.1"], Some((&folder, "client"))).await;
     assert_eq!(Client::http1_over(with.expect("a handshake")).await.get("/", &[]).await.status, 200);
+}
+
+#[tokio::test]
+async fn plugins_are_told_of_the_connection_and_of_the_names_in_the_clients_certificate() {
+    let (authority, origin) = (Authority::new(), Origin::named("origin").await);
+    let scratch = Scratch::new();
+    scratch.install(&guest("exchange"), "exchange");
+    authority.issue(&scratch, "one", &["one.test"]);
+    authority.issue(&scratch, "two", &["two.test"]);
+    scratch.write("ca.crt", authority.issuer.pem());
+    authority.issue(&scratch, "client", &["client.test", "spiffe://td.test/client"]);
+    let plugin = "client_ca = \"ca.crt\"\nclient_certificate = \"optional\"\n\
+                  [plugins.exchange]\nfile = \"exchange.wasm\"\nunstable = true\n\
+                  [bindings.exchange]\ngrants = { store = [], notes = {} }\n";
+    let config = config(&origin, plugin).replace("path = \"/*\"", "path = \"/*\"\nplugins = [\"exchange\"]");
+    let gateway = Gateway::start(scratch, &config).await;
+    let folder = gateway.scratch.path().to_owned();
+    let (with, name) = (Some((folder.as_path(), "client")), "spiffe://td.test/client client.test");
+    for (host, protocol, identity, expected) in [
+        ("one.test", "h2", None, "TLSv1.3 one.test h2 - -".to_owned()),
+        ("two.test", "http/1.1", with, format!("TLSv1.3 two.test http/1.1 {name}")),
+    ] {
+        let stream = authority.connect(&gateway, host, &[protocol], identity).await.expect("a handshake");
+        let mut client = match protocol {
+            "h2" => Client::http2_over(stream).await,
+            _ => Client::http1_over(stream).await,
+        };
+        assert_eq!(client.get("/x", &[("x-tls", "forged")]).await.status, 200);
+        assert_eq!(origin.last().header("x-tls"), expected);
+    }
 }
 
 #[tokio::test]

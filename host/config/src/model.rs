@@ -39,7 +39,8 @@ pub use fallback::{Answer, Fallback};
 pub use grpc::{GrpcBridge, GrpcMethod, JsonForm, NamePattern, StreamForm, Transcode};
 pub use health::{BodyCheck, Check, Ejection, Health, HttpCheck, OnUnhealthy, SuccessRate};
 pub use plugin::{
-    Binding, Budget, Conditions, Credentials, Grants, Instances, OnFailure, Plugin, Quarantine, Reuse, Revert,
+    Binding, Budget, Conditions, Credentials, Grants, Instances, NoteGrants, OnFailure, Plugin, Quarantine,
+    Reuse, Revert,
 };
 pub use retry::{Backoff, Hedge, HedgeAfter, Mirror, Retry, RetryBudget, RetryOn, RouteRetry};
 pub use state::{Secret, State};

@@ -16,7 +16,7 @@ use witgate_config::model::Limits;
 
 use crate::authority::{self, Authority};
 use crate::fault::{Fault, FaultKind};
-use crate::head::{ClientCertificate, Scheme};
+use crate::head::{ClientCertificate, Scheme, TlsSession};
 use crate::identity::Identity;
 use crate::informational::Informational;
 
@@ -73,6 +73,8 @@ pub struct Ingress {
     pub serves_host: Option<HostCheck>,
     /// The verified client certificate.
     pub certificate: Option<Arc<ClientCertificate>>,
+    /// The TLS connection; `None` without TLS.
+    pub tls: Option<Arc<TlsSession>>,
     /// The limits of the listener.
     pub limits: Limits,
     /// The identity of every request, where nobody has to recognise the caller.
@@ -95,6 +97,7 @@ impl Ingress {
             scheme: Scheme::Http,
             serves_host: None,
             certificate: None,
+            tls: None,
             limits,
             identity: None,
             last_authority: RefCell::new(None),

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use http::HeaderMap;
 
 use crate::call_cost::CallCost;
+use crate::notes::Left;
 use crate::per_core::{Claim, SHARED};
 use crate::turn::Time;
 
@@ -18,6 +19,8 @@ thread_local! {
     pub(crate) static CLAIM: RefCell<Option<Claim>> = const { RefCell::new(None) };
     /// The cost of the plugin call that has just ended, until it is taken.
     pub(crate) static LAST_CALL: Cell<Option<CallCost>> = const { Cell::new(None) };
+    /// What that call leaves beside its result, until it is taken.
+    pub(crate) static LAST_LEFT: Cell<Option<Box<Left>>> = const { Cell::new(None) };
     /// The time of the current poll.
     pub(crate) static TIME: Cell<Time> = const { Cell::new(Time::Untold) };
     /// Whether the current task has given up the rest of its turn.

@@ -14,6 +14,7 @@ use http::{HeaderName, HeaderValue, Method, Response, Version};
 
 use crate::arrival::Completion;
 use crate::body::Body;
+use crate::contracts::ResponseOrigin;
 use crate::fault::{Dialect, Fault};
 use crate::head::RequestHead;
 use crate::informational::Informational;
@@ -101,9 +102,25 @@ impl Facts {
         self.timeout.map(|timeout| self.begun + timeout)
     }
 
+    /// Where the current response came from.
+    pub fn origin(&self) -> ResponseOrigin {
+        let record = &self.record;
+        let (upstream, endpoint) = record.endpoint.clone().unzip();
+        ResponseOrigin {
+            upstream: upstream.or_else(|| self.upstream.clone()),
+            endpoint,
+            attempts: record.attempts,
+            time: record.upstream_time,
+            fault: record.fault.as_ref().map(|(kind, _)| *kind),
+        }
+    }
+
     /// Turns a fault into the response for the client, in the client's dialect, and notes the fault in the record.
     pub fn fault(&mut self, mut fault: Fault) -> Response<Body> {
         self.local_response = true;
+        if let Some(own) = fault.instead.take() {
+            return own.map(Body::from);
+        }
         self.record.fault = Some((fault.kind, fault.cause.take().map(Cow::into_owned)));
         fault.into_response(self.dialect, &self.head.request_id, &self.head.method)
     }

@@ -7,6 +7,7 @@ mod problem;
 use std::borrow::Cow;
 use std::fmt;
 
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 
@@ -243,6 +244,8 @@ pub struct Fault {
     /// Whether the endpoint was given up because its health checks failed while the request, which may be sent to another
     /// endpoint, waited for it.
     pub checks_failed: bool,
+    /// A plugin's response, which the client gets in place of the fault's own.
+    pub instead: Option<Box<Response<Bytes>>>,
 }
 
 impl Fault {
@@ -257,6 +260,7 @@ impl Fault {
             shared: false,
             by_request: false,
             checks_failed: false,
+            instead: None,
         }
     }
 

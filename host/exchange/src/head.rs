@@ -7,6 +7,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 
 use crate::identity::Identity;
+use crate::notes::Notes;
+use crate::settling::Settling;
 use crate::trace::{self, TraceContext};
 
 /// The head of an admitted request, as the router, the filters and the plugins see it.
@@ -40,6 +42,10 @@ pub struct RequestHead {
     pub route: Option<Arc<str>>,
     /// Parameters of the route's path, percent-decoded.
     pub parameters: Vec<(Arc<str>, String)>,
+    /// What plugins leave for later plugins and for the upstream; `None` if no binding of the route may.
+    pub notes: Option<Arc<Notes>>,
+    /// What was drawn from rate limits and may be settled; `None` if no binding of the route says costs afterwards.
+    pub settling: Option<Arc<Settling>>,
     /// The caller's identity, after authentication.
     pub identity: Option<Arc<Identity>>,
     /// The request id.
@@ -131,6 +137,19 @@ pub struct Client {
     pub local: Option<SocketAddr>,
     /// The verified client certificate.
     pub certificate: Option<Arc<ClientCertificate>>,
+    /// The TLS connection to the gateway; `None` if there is none.
+    pub tls: Option<Arc<TlsSession>>,
+}
+
+/// What was agreed on in the handshake of a TLS connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSession {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'static str,
+    /// The name that the client asked for (RFC 6066 section 3), in lower case.
+    pub server_name: Option<Box<str>>,
+    /// The protocol that was agreed on (RFC 7301).
+    pub protocol: Option<Box<str>>,
 }
 
 /// Fields of a verified client certificate.

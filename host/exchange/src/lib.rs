@@ -38,11 +38,13 @@ pub mod informational;
 pub mod log_entry;
 pub mod maps;
 pub mod names;
+pub mod notes;
 pub mod path;
 pub mod per_core;
 pub mod record;
 pub mod replay;
 #[cfg(any(test, feature = "testing"))]
+pub mod settling;
 pub mod testing;
 pub mod trace;
 pub mod turn;

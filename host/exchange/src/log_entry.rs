@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 
 use crate::facts::Facts;
 use crate::fault::FaultKind;
@@ -75,6 +75,8 @@ pub struct LogEntry {
     pub plugins: Vec<PluginCall>,
     /// Remembered results that were used in place of calls.
     pub recalled: Vec<Recalled>,
+    /// The response headers that a binding observes.
+    pub response_headers: HeaderMap,
     /// What the `access-log` filter decided.
     pub access_log: AccessLog,
 }
@@ -107,6 +109,7 @@ impl LogEntry {
             dry_run_refusal: record.dry_run_refusal,
             plugins: Vec::new(),
             recalled: record.recalled,
+            response_headers: HeaderMap::new(),
             access_log: record.access_log,
         }
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::call_cost::CallCost;
-use crate::contracts::CallFailure;
+use crate::contracts::{CallFailure, Observers};
 use crate::fault::FaultKind;
 use crate::grpc::BridgedCall;
 
@@ -46,6 +46,8 @@ pub struct Record {
     pub received: Option<Received>,
     /// Whether and how this request is written to the access log.
     pub access_log: AccessLog,
+    /// Who observes the request although it has no route; `None`: nobody, or it has a route.
+    pub observers: Option<Observers>,
     /// Whether it is counted as in flight on its route.
     pub in_flight: bool,
     /// Whether a guard of telemetry has taken over this record.
@@ -202,6 +204,8 @@ impl PluginCalls {
                         known.cpu += more.cpu;
                         known.waited += more.waited;
                     }
+                    known.attributes.extend(call.attributes);
+                    known.attributes.truncate(ATTRIBUTES);
                     known.failure = known.failure.or(call.failure);
                 }
                 None => calls.push(call),
@@ -249,7 +253,12 @@ pub struct PluginCall {
     pub decision: &'static str,
     /// What it cost; measured only if the trace is sampled.
     pub cost: Option<CallCost>,
+    /// Attributes that the plugin added to the span, by their names; none unless the trace is sampled.
+    pub attributes: Vec<(Box<str>, Box<str>)>,
 }
+
+/// The most attributes that a plugin may add to one span.
+pub const ATTRIBUTES: usize = 16;
 
 /// A remembered result that was used in place of a call. Noted only if the trace is sampled.
 #[derive(Debug, Clone, PartialEq, Eq)]

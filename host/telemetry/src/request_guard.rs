@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use witgate_exchange::arrival::{Completion, Ingress, Outcome};
 use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::contracts::{Observer, Observers};
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::grpc::{BridgedCall, Code};
@@ -55,6 +56,8 @@ pub struct RequestGuard {
     in_flight: bool,
     /// Still written to while a plugin transforms the body.
     plugins: PluginCalls,
+    /// Who observes the request if it has no route.
+    observers: Option<Observers>,
     /// `Some` only if a log line or a span is to be written, or a binding observes.
     entry: Option<Arc<LogEntry>>,
     completion: Completion,
@@ -78,6 +81,7 @@ impl RequestGuard {
         facts.record.taken = true;
         let wanted = telemetry.wants_lines() && record.access_log.share != Share::Nothing
             || facts.head.trace.as_ref().is_some_and(|trace| trace.sampled)
+            || record.observers.is_some()
             || series.as_ref().is_some_and(|series| !series.observers().is_empty());
         let fault = record.fault.as_ref().map(|(kind, _)| *kind);
         RequestGuard {
@@ -97,6 +101,7 @@ impl RequestGuard {
             bridged: record.bridged.take(),
             in_flight: record.in_flight,
             plugins: std::mem::take(&mut record.plugins),
+            observers: record.observers.take(),
             entry: wanted.then(|| Arc::new(LogEntry::new(facts, &ingress.listener, status, record))),
             completion: std::mem::take(&mut facts.completion),
             outcome: match fault {
@@ -108,6 +113,30 @@ impl RequestGuard {
             // Taken last, because the log entry uses it too.
             upstream: facts.upstream.take(),
         }
+    }
+
+    /// The bindings that observe the request.
+    fn observers(&self) -> &[Arc<dyn Observer>] {
+        match (&self.series, &self.observers) {
+            (Some(series), _) => series.observers(),
+            (None, Some(observers)) => observers,
+            (None, None) => &[],
+        }
+    }
+
+    /// Notes those headers of the response that a binding observes.
+    fn note_observed(&mut self, headers: &HeaderMap) {
+        let Some(mut entry) = self.entry.take() else { return };
+        if let Some(entry) = Arc::get_mut(&mut entry) {
+            for name in self.observers().iter().flat_map(|observer| observer.response_headers()) {
+                if !entry.response_headers.contains_key(name) {
+                    for value in headers.get_all(name) {
+                        entry.response_headers.append(name, value.clone());
+                    }
+                }
+            }
+        }
+        self.entry = Some(entry);
     }
 
     /// Counts bytes sent to the client.
@@ -206,6 +235,9 @@ impl RequestGuard {
         if self.is_call() {
             self.count_call(self.head.route.as_deref().unwrap_or(NONE), grpc_status);
         }
+        if let Some(settling) = &self.head.settling {
+            settling.settle(turn::now());
+        }
         if let Some(head) = Arc::get_mut(&mut self.head) {
             maps::give_back(std::mem::take(&mut head.headers));
         }
@@ -221,9 +253,7 @@ impl RequestGuard {
             entry.sent = self.sent;
             entry.plugins = self.plugins.take();
         }
-        if let Some(series) = &self.series {
-            series.observers().iter().for_each(|observer| observer.observe(&entry));
-        }
+        self.observers().iter().for_each(|observer| observer.observe(&entry));
         self.telemetry.tell(entry);
     }
 }
@@ -245,6 +275,7 @@ pub fn finish(
     let status = outcome_status(facts, &response);
     let mut guard = RequestGuard::take(facts, series, telemetry, ingress, status);
     guard.note_grpc_status(response.headers());
+    guard.note_observed(response.headers());
     match std::mem::take(response.body_mut()) {
         body if bodiless => {
             // The body of such a response is dropped unread, which must not count as a client that left.

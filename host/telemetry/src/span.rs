@@ -201,6 +201,8 @@ fn plugin(trace: &TraceContext, call: &PluginCall, clock: &Clock) -> Span {
         span.attributes.push(number("witgate.cpu_time_us", microseconds(cost.cpu)));
         span.attributes.push(number("witgate.instance_wait_us", microseconds(cost.waited)));
     }
+    let own = call.attributes.iter().map(|(name, value)| text(&format!("plugin.{name}"), value));
+    span.attributes.extend(own);
     if let Some(failure) = call.failure {
         span.attributes.push(text("error.type", failure.as_str()));
         span.status = Some(Status { message: failure.describe().to_owned(), ..failed() });
@@ -295,6 +297,7 @@ mod tests {
             failure: Some(CallFailure::Trap),
             decision: "",
             cost: Some(CallCost { cpu: Duration::from_micros(40), waited: Duration::from_millis(2) }),
+            attributes: vec![("tokens".into(), "17".into())],
         });
         let at = begun + Duration::from_millis(3);
         entry.recalled.push(Recalled { binding: "limit".into(), phase: "rate-limiting", at });

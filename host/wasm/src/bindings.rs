@@ -35,6 +35,7 @@ pub(crate) mod draft {
         with: {
             "witgate:plugin/types@0.1.0": crate::bindings::witgate::plugin::types,
             "witgate:plugin/crypto@0.1.0": crate::bindings::witgate::plugin::crypto,
+            "witgate:plugin/store@0.1.0": crate::bindings::witgate::plugin::store,
         },
     });
 }
@@ -61,6 +62,16 @@ pub(crate) mod name {
     pub(crate) const TICK: &str = "witgate:plugin/tick@0.2.0";
     pub(crate) const DATA: &str = "witgate:plugin/data@0.2.0";
     pub(crate) const PASSWORD: &str = "witgate:plugin/password@0.2.0";
+    pub(crate) const STORE_ADDITIONS: &str = "witgate:plugin/store@0.2.0";
+    pub(crate) const CALENDAR: &str = "witgate:plugin/calendar@0.2.0";
+    pub(crate) const NOTES: &str = "witgate:plugin/notes@0.2.0";
+    pub(crate) const SPAN: &str = "witgate:plugin/span@0.2.0";
+    pub(crate) const FACTS: &str = "witgate:plugin/facts@0.2.0";
+    pub(crate) const RESPONSE_BODY: &str = "witgate:plugin/response-body@0.2.0";
+    pub(crate) const ENDING: &str = "witgate:plugin/ending@0.2.0";
+    pub(crate) const OBSERVED: &str = "witgate:plugin/observed@0.2.0";
+    pub(crate) const UPSTREAM_HOST: &str = "witgate:plugin/upstream-host@0.2.0";
+    pub(crate) const SETTLEMENT: &str = "witgate:plugin/settlement@0.2.0";
     pub(crate) const CRYPTO_ADDITIONS: &str = "witgate:plugin/crypto@0.2.0";
     /// What the name of every interface of the version ends with that is a draft.
     pub(crate) const DRAFT: &str = "@0.2.0";

@@ -38,6 +38,8 @@ pub(crate) enum Mark {
     AllHeaders,
     Many,
     Trailers,
+    Facts,
+    Notes,
     // Headers of a response beyond the declared ones.
     ResponseHeaders,
     // Everything else.
@@ -51,7 +53,7 @@ pub(crate) enum Mark {
 }
 
 impl Mark {
-    const ALL: [Mark; 23] = [
+    const ALL: [Mark; 25] = [
         Mark::Method,
         Mark::Path,
         Mark::Query,
@@ -67,6 +69,8 @@ impl Mark {
         Mark::AllHeaders,
         Mark::Many,
         Mark::Trailers,
+        Mark::Facts,
+        Mark::Notes,
         Mark::ResponseHeaders,
         Mark::Log,
         Mark::Metrics,
@@ -118,6 +122,8 @@ impl Mark {
             Mark::RequestId => "the request id",
             Mark::TraceParent => "the trace",
             Mark::Trailers => "trailers",
+            Mark::Facts => "facts about the exchange",
+            Mark::Notes => "notes",
             Mark::ResponseHeaders => "response headers that it does not declare",
             Mark::Log => "the log",
             Mark::Metrics => "metrics",

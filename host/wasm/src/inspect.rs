@@ -39,12 +39,22 @@ impl Inspection {
 
     /// Whether a binding must grant spaces of the store.
     pub fn needs_store(&self) -> bool {
-        self.imports.iter().any(|import| import == name::STORE)
+        self.imports.iter().any(|import| import == name::STORE || import == name::STORE_ADDITIONS)
     }
 
     /// Whether a binding must grant data files.
     pub fn needs_data(&self) -> bool {
         self.imports.iter().any(|import| import == name::DATA)
+    }
+
+    /// Whether a binding must grant notes.
+    pub fn needs_notes(&self) -> bool {
+        self.imports.iter().any(|import| import == name::NOTES)
+    }
+
+    /// Whether it may say after a request what its draws have cost.
+    pub(crate) fn settles(&self) -> bool {
+        self.contracts.rate_limiting && self.imports.iter().any(|import| import == name::SETTLEMENT)
     }
 
     /// Whether its calls may wait until a password is verified.
@@ -303,6 +313,16 @@ fn is_offered(import: &str) -> bool {
         name::DATA,
         name::PASSWORD,
         name::CRYPTO_ADDITIONS,
+        name::STORE_ADDITIONS,
+        name::CALENDAR,
+        name::NOTES,
+        name::SPAN,
+        name::FACTS,
+        name::RESPONSE_BODY,
+        name::ENDING,
+        name::OBSERVED,
+        name::UPSTREAM_HOST,
+        name::SETTLEMENT,
     ];
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
     own.contains(&import) || (wasi::INTERFACES.contains(&interface) && version.starts_with("0.2."))

@@ -121,6 +121,7 @@ pub(crate) fn prepare(
         turn: AtomicU64::new(version),
         digest: component.inspection.digest,
         contracts,
+        settles: component.inspection.settles(),
         shown_to_authenticate: DeclaredInputs::to(interest.authenticates_by.as_deref(), &interest),
         shown: Function::ALL.map(|function| DeclaredInputs::to(interest.inputs(function), &interest)),
         remember: order.binding.remember,
@@ -194,6 +195,7 @@ fn check_grants(inspection: &Inspection, order: &BindingRequest<'_>) -> Result<(
         (inspection.needs_fetch() && grants.fetch.is_none(), "fetch", "[\"UPSTREAM\"]"),
         (inspection.needs_store() && grants.store.is_none(), "store", "[\"SPACE\"]"),
         (inspection.needs_data() && grants.data.is_none(), "data", "[\"FILE\"]"),
+        (inspection.needs_notes() && grants.notes.is_none(), "notes", "{ read = [\"NAME\"], write = [] }"),
     ];
     let missing: Vec<Problem> = needs
         .into_iter()
@@ -202,7 +204,10 @@ fn check_grants(inspection: &Inspection, order: &BindingRequest<'_>) -> Result<(
             let name = order.name;
             problem(
                 format!("the plugin imports `{import}`, but the binding does not say what it may use"),
-                format!("add to [bindings.{name}]: grants.{import} = {example}, or [] to deny every use"),
+                format!(
+                    "add to [bindings.{name}]: grants.{import} = {example}, or {} to deny every use",
+                    if import == "notes" { "{}" } else { "[]" }
+                ),
             )
         })
         .collect();

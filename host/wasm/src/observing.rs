@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use http::HeaderName;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use witgate_exchange::contracts::Observer;
@@ -54,9 +55,14 @@ pub(crate) struct Observed {
     entries: Sender<Arc<LogEntry>>,
     progress: Arc<Progress>,
     meter: Arc<Meter>,
+    response_headers: Vec<HeaderName>,
 }
 
 impl Observer for Observed {
+    fn response_headers(&self) -> &[HeaderName] {
+        &self.response_headers
+    }
+
     fn observe(&self, entry: &Arc<LogEntry>) {
         let bytes = size(entry);
         // Counted before it is sent, so that the end of the process overlooks none.
@@ -77,8 +83,12 @@ impl Observed {
     pub(crate) fn start(loaded: &Arc<Loaded>) -> Option<Arc<Observed>> {
         let (entries, queue) = channel(QUEUE);
         let progress = Arc::<Progress>::default();
-        let observed =
-            Observed { entries, progress: Arc::clone(&progress), meter: Arc::clone(loaded.meter()) };
+        let observed = Observed {
+            entries,
+            progress: Arc::clone(&progress),
+            meter: Arc::clone(loaded.meter()),
+            response_headers: loaded.pool.rights().response_headers.clone(),
+        };
         let binding = Arc::clone(loaded);
         loaded.background.queues.add(&progress);
         match background::start("witgate-observe", move || pass_on(binding, queue, progress)) {

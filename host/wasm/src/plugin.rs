@@ -32,6 +32,8 @@ pub struct Loaded {
     pub(crate) turn: AtomicU64,
     pub(crate) digest: [u8; 32],
     pub(crate) contracts: Contracts,
+    /// Whether it may say after a request what its draws have cost.
+    pub(crate) settles: bool,
     pub(crate) interest: Interest,
     /// The parts of the head that are passed to `authenticate`.
     pub(crate) shown_to_authenticate: DeclaredInputs,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
 use witgate_config::model::{Budget, Grants};
 use witgate_exchange::contracts::store::KeyStore;
 use witgate_exchange::credentials::Credentials;
@@ -20,6 +21,8 @@ pub(crate) struct Rights {
     pub(crate) binding: Arc<str>,
     /// The objects that it may use.
     pub(crate) grants: Grants,
+    /// The response headers that `observe` may see.
+    pub(crate) response_headers: Vec<HeaderName>,
     /// Which credentials the plugin may see.
     pub(crate) credentials: Credentials,
     /// The budget of a call.

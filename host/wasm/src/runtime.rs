@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use http::HeaderName;
 use prometheus_client::collector::Collector;
 use wasmtime::component::Linker;
 use witgate_config::model::{Budget, CompileLimits, Grants};
@@ -211,6 +212,7 @@ impl Runtime {
         self.watched.watch_store(&order.binding.plugin, &order.store);
         Rights {
             grants: order.binding.grants.clone(),
+            response_headers: header_names(&order.binding.grants.response_headers),
             credentials: Credentials::of(order.binding, border),
             budget: order.binding.budget,
             store: Some(Arc::clone(&order.store)),
@@ -231,6 +233,7 @@ impl Runtime {
         Rights {
             binding: Arc::from("-"),
             grants: Grants::default(),
+            response_headers: Vec::new(),
             credentials: Credentials::VISIBLE,
             budget: INSPECTION,
             store: None,
@@ -285,6 +288,11 @@ impl Watched {
         bindings.sort_by(|one, other| one.name.cmp(&other.name));
         bindings
     }
+}
+
+/// Names of headers, which the configuration has checked.
+fn header_names(names: &[String]) -> Vec<HeaderName> {
+    names.iter().filter_map(|name| HeaderName::from_lowercase(name.as_bytes()).ok()).collect()
 }
 
 /// The budget of a component that is only inspected.

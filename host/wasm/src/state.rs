@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::tz::TimeZone;
 use witgate_exchange::contracts::{CallFailure, ResponseHead};
 use witgate_exchange::head::RequestHead;
+use witgate_exchange::log_entry::LogEntry;
+use witgate_exchange::notes::Left;
 
+use crate::bindings::witgate::plugin::types::Response;
 use crate::budget::{Killed, Space, Stopwatch};
 use crate::imports::crypto::LastKey;
 use crate::imports::mailbox::Mailbox;
@@ -38,10 +42,21 @@ pub(crate) struct HostState {
     may_wait: bool,
     /// The response of the call in progress.
     response: Option<Arc<ResponseHead>>,
+    /// The exchanges of a call of `observe`.
+    pub(crate) batch: Vec<Arc<LogEntry>>,
     /// Where the caller finds what the guest waits for.
     pub(crate) mailbox: Mailbox,
     /// Printed text of a line that has not ended.
     pub(crate) output: Output,
+    /// The time zone that was used last.
+    pub(crate) last_zone: Option<(String, TimeZone)>,
+    /// Whether the call declines the body of the response.
+    pub(crate) declines_body: bool,
+    /// Whether the call may end the exchange with a response, and the response that does.
+    pub(crate) may_respond: bool,
+    pub(crate) responds: Option<Response>,
+    /// What the call leaves beside its result; `None` for most calls.
+    pub(crate) left: Option<Box<Left>>,
     /// The HMAC key that was used last.
     pub(crate) last_key: Option<Box<LastKey>>,
 }
@@ -57,8 +72,14 @@ impl HostState {
             request: None,
             may_wait: false,
             response: None,
+            batch: Vec::new(),
             mailbox,
             output: Output::default(),
+            last_zone: None,
+            declines_body: false,
+            may_respond: false,
+            responds: None,
+            left: None,
             last_key: None,
             rights,
         }
@@ -75,6 +96,7 @@ impl HostState {
         self.host_calls = self.rights.budget.host_calls;
         self.request = Some(request);
         self.may_wait = true;
+        self.declines_body = false;
         self.response = response;
         self.stopwatch.begin(now, self.rights.budget.cpu, self.rights.budget.wall);
     }
@@ -98,6 +120,10 @@ impl HostState {
         self.request = None;
         self.may_wait = false;
         self.response = None;
+        self.may_respond = false;
+        self.responds = None;
+        self.left = None;
+        self.batch.clear();
         // Only `fetch` and a store that waits leave a job there, and emptying the mailbox takes a lock.
         if self.tracker.is_marked(Mark::Fetch)
             || self.tracker.is_marked(Mark::Store) && self.rights.store_waits()
@@ -160,6 +186,11 @@ impl HostState {
     /// The head of the request of the call in progress, not counted as a host call; `None` if it belongs to no request.
     pub(crate) fn head(&self) -> Option<&Arc<RequestHead>> {
         self.request.as_ref()
+    }
+
+    /// The response of the call in progress, not counted as a host call.
+    pub(crate) fn response_head(&self) -> Option<&Arc<ResponseHead>> {
+        self.response.as_ref()
     }
 
     /// The response of the call, counted as a host call.

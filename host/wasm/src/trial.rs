@@ -238,6 +238,7 @@ fn rights(printed: &Arc<Printed>) -> Rights {
     let meter = Arc::<Meter>::default();
     Rights {
         binding: Arc::from("test"),
+        response_headers: Vec::new(),
         grants: Grants::default(),
         credentials: Credentials::VISIBLE,
         budget: BUDGET,

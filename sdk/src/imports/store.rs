@@ -13,8 +13,10 @@
 use std::time::Duration;
 
 use super::backend;
+use super::calendar::Window;
 use crate::contracts::milliseconds;
 
+pub use crate::bindings::additions::witgate::plugin0_2_0::store::{Page, Removal};
 pub use crate::bindings::host::witgate::plugin::store::Error;
 
 /// A space, by its name. Other plugins cannot access the spaces of this one.
@@ -75,5 +77,57 @@ impl Space<'_> {
         ttl: Option<Duration>,
     ) -> Result<bool, Error> {
         backend::store::compare_and_swap(self.name, key, expected, new, ttl.map(milliseconds))
+    }
+    /// Adds to the counter of a day or month and returns the sum in it. The counter is the key that ends with the name of the
+    /// window; it lives an hour longer than the window, for gateways whose clocks are late. Of version 0.2.0.
+    ///
+    /// ```
+    /// use witgate_sdk::{calendar, store};
+    ///
+    /// let month = calendar::month("Europe/Berlin").ok_or("no such time zone")?;
+    /// let used = store::space("quota").count("alice", 1, &month).map_err(|error| error.to_string())?;
+    /// assert_eq!(used, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`increment`](Self::increment).
+    pub fn count(&self, key: &str, by: i64, window: &Window) -> Result<i64, Error> {
+        let life = window.ends_in() + Duration::from_secs(3600);
+        self.increment(&format!("{key}/{}", window.name), by, Some(life))
+    }
+
+    /// One page of the keys that begin with `prefix`, in no order. `after` is `next` of the page before; `None` begins. What a
+    /// page costs depends on the store, see the reference; it is nothing for every request. Of version 0.2.0.
+    ///
+    /// ```
+    /// use witgate_sdk::store;
+    ///
+    /// let (sessions, mut after, mut number) = (store::space("sessions"), None, 0);
+    /// sessions.set("alice/1", "", None)?;
+    /// loop {
+    ///     let page = sessions.keys("alice/", after.as_deref())?;
+    ///     number += page.keys.len();
+    ///     after = page.next;
+    ///     if after.is_none() {
+    ///         break;
+    ///     }
+    /// }
+    /// assert_eq!(number, 1);
+    /// # Ok::<(), store::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The space is not granted, or the store cannot be reached.
+    pub fn keys(&self, prefix: &str, after: Option<&str>) -> Result<Page, Error> {
+        backend::store_additions::keys(self.name, prefix, after)
+    }
+
+    /// Removes the keys that [`keys`](Self::keys) would list in this page. Of version 0.2.0.
+    ///
+    /// # Errors
+    /// The space is not granted, or the store cannot be reached; then some of the keys may have been removed.
+    pub fn remove_keys(&self, prefix: &str, after: Option<&str>) -> Result<Removal, Error> {
+        backend::store_additions::remove_keys(self.name, prefix, after)
     }
 }

@@ -23,16 +23,25 @@ mod composed;
 mod gateway;
 mod parts;
 
+pub(crate) mod calendar;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod crypto;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod crypto_additions;
 pub(crate) mod data;
+pub(crate) mod ending;
+pub(crate) mod facts;
 pub(crate) mod fetch;
 pub(crate) mod log;
 pub(crate) mod metrics;
+pub(crate) mod notes;
+pub(crate) mod observed;
 pub(crate) mod password;
+pub(crate) mod response_body;
+pub(crate) mod settlement;
+pub(crate) mod span;
 pub(crate) mod store;
+pub(crate) mod upstream_host;
 
 use crate::plugin::{self, Plugin, SettingsProblem};
 

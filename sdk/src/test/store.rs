@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::gateway::{State, with_state};
-use crate::imports::store::Error;
+use crate::imports::store::{Error, Page, Removal};
 
 const KEY_LIMIT: usize = 1024;
 const VALUE_LIMIT: usize = 1024 * 1024;
@@ -74,6 +74,29 @@ pub(crate) fn compare_and_swap(
         }
         Ok(true)
     })
+}
+
+/// Keys of a page.
+const PAGE: usize = 100;
+
+pub(crate) fn keys(space: &str, prefix: &str, after: Option<&str>) -> Result<Page, Error> {
+    with_store(|state| {
+        let now = state.now;
+        let live = |entry: &Entry| entry.expires.is_none_or(|expires| expires > now);
+        let entries = state.entries.iter().filter(|((of, key), entry)| {
+            of == space && key.starts_with(prefix) && after.is_none_or(|after| **key > *after) && live(entry)
+        });
+        let mut keys: Vec<String> = entries.map(|((_, key), _)| key.clone()).take(PAGE + 1).collect();
+        let is_more = keys.len() > PAGE;
+        keys.truncate(PAGE);
+        Ok(Page { next: keys.last().filter(|_| is_more).cloned(), keys })
+    })
+}
+
+pub(crate) fn remove_keys(space: &str, prefix: &str, after: Option<&str>) -> Result<Removal, Error> {
+    let page = keys(space, prefix, after)?;
+    let removed = page.keys.iter().filter(|key| remove(space, key) == Ok(true)).count();
+    Ok(Removal { removed: u32::try_from(removed).unwrap_or(u32::MAX), next: page.next })
 }
 
 fn with_store<R>(use_it: impl FnOnce(&mut State) -> Result<R, Error>) -> Result<R, Error> {

@@ -84,12 +84,29 @@ pub struct Grants {
     pub store: Option<Vec<String>>,
     /// Files of `[data]` that may be read. `None` and empty: as for `fetch`.
     pub data: Option<Vec<String>>,
+    /// Notes that it may read and leave. `None`: a plugin that imports `notes` is refused.
+    pub notes: Option<NoteGrants>,
+    /// Contracts that it may serve, by their names; `None`: those of the first version that goes into service.
+    pub contracts: Option<Vec<String>>,
+    /// Response headers that `observe` sees, in lower case.
+    pub response_headers: Vec<String>,
     /// Request headers that `observe` sees, in lower case.
     pub headers: Vec<String>,
+    /// Hosts that it may have upstreams see: exact, or with a wildcard for one leading label.
+    pub upstream_hosts: Vec<String>,
     /// Upstreams the routing contract may choose.
     pub route_to: Vec<String>,
     /// Names of the credentials that it may see; headers in lower case.
     pub credentials: Option<Vec<String>>,
+}
+
+/// Notes of an exchange that a binding may read and leave, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NoteGrants {
+    /// Those it may read.
+    pub read: Vec<String>,
+    /// Those it may leave.
+    pub write: Vec<String>,
 }
 
 /// What is a credential for a binding, in addition to the headers that are credentials for every binding.

@@ -13,7 +13,7 @@ use super::when::{self, Tables};
 use super::{Scope, Section};
 use crate::model;
 use crate::pointer::{child, segments};
-use crate::scalar::{Duration, HeaderName, Name, Size, Text};
+use crate::scalar::{Duration, HeaderName, HostPattern, Name, Size, Text};
 use crate::settings::Settings;
 
 /// A plugin with settings, rights and budgets.
@@ -92,14 +92,69 @@ struct Grants {
     /// Files of `[data]` that may be read. Without this key, a plugin that imports `data` is refused; with an empty
     /// list it is loaded and every use is denied.
     data: Option<Vec<String>>,
+    /// Notes that the plugin may read and leave. Without this key, a plugin that imports `notes` is refused; with an empty
+    /// table it is loaded and every use is denied.
+    notes: Option<NoteGrants>,
     /// Request headers whose values a plugin that exports `observe` sees. A credential among them must be named in
     /// `grants.credentials`, too.
     headers: Vec<Text<HeaderName>>,
+    /// Response headers whose values a plugin that exports `observe` sees, as the client got them.
+    response_headers: Vec<Text<HeaderName>>,
+    /// Contracts that the plugin may serve. Without this key, the first version that goes into service serves those that it
+    /// exports, and a later version that exports further ones is not put in service until they are listed here.
+    contracts: Option<Vec<Contract>>,
+    /// Hosts that the plugin may have the upstream see as `Host`: exact (`a.example`), or with a wildcard that stands for one
+    /// label (`*.example`).
+    upstream_hosts: Vec<Text<HostPattern>>,
     /// Upstreams that a routing plugin may choose.
     route_to: Vec<String>,
     /// Credentials that the plugin may see, by the names of headers and query parameters. Where `credentials` applies,
     /// a plugin that declares to look at another one is refused.
     credentials: Option<Vec<String>>,
+}
+
+/// A contract between the gateway and its plugins, by its name.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+enum Contract {
+    Gate,
+    Authentication,
+    AuthenticationByBody,
+    RateLimiting,
+    RefusalByBody,
+    Routing,
+    RoutingByBody,
+    Transformation,
+    Observe,
+    Tick,
+}
+
+impl Contract {
+    fn as_str(self) -> &'static str {
+        match self {
+            Contract::Gate => "gate",
+            Contract::Authentication => "authentication",
+            Contract::AuthenticationByBody => "authentication-by-body",
+            Contract::RateLimiting => "rate-limiting",
+            Contract::RefusalByBody => "refusal-by-body",
+            Contract::Routing => "routing",
+            Contract::RoutingByBody => "routing-by-body",
+            Contract::Transformation => "transformation",
+            Contract::Observe => "observe",
+            Contract::Tick => "tick",
+        }
+    }
+}
+
+/// Named values that plugins leave for later plugins of the same exchange.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct NoteGrants {
+    /// Notes that the plugin may read. A binding must be allowed to leave each of them.
+    read: Vec<Text<Name>>,
+    /// Notes that the plugin may leave.
+    write: Vec<Text<Name>>,
 }
 
 /// What is done with a request when a call failed.
@@ -272,10 +327,36 @@ impl Grants {
         model::Grants {
             data: self.data,
             headers,
+            notes: self.notes.map(NoteGrants::meant),
+            response_headers: self.response_headers.into_iter().map(|name| name.value.0).collect(),
+            contracts: self
+                .contracts
+                .map(|names| names.into_iter().map(|name| name.as_str().to_owned()).collect()),
+            upstream_hosts: self.upstream_hosts.into_iter().map(|host| host.value.0).collect(),
             fetch: self.fetch,
             store: self.store.map(|spaces| spaces.into_iter().map(|space| space.value.0).collect()),
             route_to: self.route_to,
             credentials: self.credentials.map(|names| credentials::granted(names, listed, &at_names, scope)),
+        }
+    }
+}
+
+impl NoteGrants {
+    fn meant(self) -> model::NoteGrants {
+        let names = |names: Vec<Text<Name>>| names.into_iter().map(|name| name.value.0).collect();
+        model::NoteGrants { read: names(self.read), write: names(self.write) }
+    }
+}
+
+/// Reports the notes that a binding may read and no binding may leave.
+fn check_notes(bindings: &BTreeMap<String, model::Binding>, scope: &mut Scope) {
+    let notes = |binding: &model::Binding| binding.grants.notes.clone().unwrap_or_default();
+    let left: Vec<String> = bindings.values().flat_map(|binding| notes(binding).write).collect();
+    for (name, binding) in bindings {
+        for (index, note) in notes(binding).read.iter().enumerate().filter(|(_, note)| !left.contains(note)) {
+            let at = format!("{}/grants/notes/read/{index}", child("/bindings", name));
+            let hint = format!("add it to the binding that leaves it: grants.notes.write = [{note:?}]");
+            scope.report(&at, format!("no binding may leave the note `{note}`"), Some(hint));
         }
     }
 }
@@ -343,6 +424,7 @@ pub(crate) fn all(scope: &mut Scope) -> BTreeMap<String, model::Binding> {
             bindings.insert(name, binding);
         }
     }
+    check_notes(&bindings, scope);
     bindings
 }
 
@@ -376,5 +458,31 @@ mod tests {
             let Err(failure) = parsed(wrong) else { panic!("{wrong} is refused") };
             assert!(failure.render(false).contains(expected), "{wrong}: {}", failure.render(false));
         }
+    }
+
+    #[test]
+    fn a_note_that_is_read_must_be_left_by_some_binding_and_contracts_are_known_by_name() {
+        let two = |reader: &str, writer: &str| {
+            parse_str(&format!(
+                "[plugins.p]\n[plugins.q]\n[bindings.p]\ngrants.notes.read = {reader}\n\
+                 [bindings.q]\ngrants.notes.write = {writer}\n"
+            ))
+        };
+        let config = two("[\"device\"]", "[\"device\", \"other\"]").unwrap().config;
+        assert_eq!(config.bindings["p"].grants.notes.as_ref().unwrap().read, ["device"]);
+        assert_eq!(config.bindings["q"].grants.notes.as_ref().unwrap().write, ["device", "other"]);
+        let Err(failure) = two("[\"other\", \"devise\"]", "[\"device\", \"other\"]") else {
+            panic!("it is refused")
+        };
+        let shown = failure.render(false);
+        assert!(shown.contains("no binding may leave the note `devise`"), "{shown}");
+        assert!(shown.contains("grants.notes.write = [\"devise\"]") && !shown.contains("`other`"), "{shown}");
+        let parsed = |more: &str| parse_str(&format!("{PLUGIN}{more}")).map(|loaded| loaded.config);
+        let config = parsed("grants.contracts = [\"gate\", \"routing-by-body\"]\n").unwrap();
+        assert_eq!(config.bindings["p"].grants.contracts.as_deref().unwrap(), ["gate", "routing-by-body"]);
+        let Err(failure) = parsed("grants.contracts = [\"gates\"]\n") else { panic!("it is refused") };
+        assert!(failure.render(false).contains("routing-by-body"), "{}", failure.render(false));
+        let Err(failure) = parsed("grants.notes.write = [\"no name\"]\n") else { panic!("it is refused") };
+        assert!(failure.render(false).contains("a name such as"), "{}", failure.render(false));
     }
 }

@@ -54,6 +54,16 @@ pub trait Binding: Send + Sync {
     /// Called when a remembered result was used in place of a call.
     fn answered_again(&self) {}
 
+    /// Whether it may leave notes for later plugins, or set the `Host` that the upstream sees.
+    fn leaves_notes(&self) -> bool {
+        false
+    }
+
+    /// Whether it may say after a request what its draws have cost.
+    fn settles(&self) -> bool {
+        false
+    }
+
     /// Whether the routing contract may choose this upstream.
     fn may_route_to(&self, _upstream: &str) -> bool {
         false

@@ -15,6 +15,10 @@ pub trait Counter: Send + Sync {
     /// # Errors
     /// The counter cannot be reached.
     fn charge<'a>(&'a self, draws: &'a [Draw]) -> MaybeReady<'a, Result<BucketStates, Unavailable>>;
+
+    /// Settles what draws have cost that were charged before. Waits for nothing; what cannot be settled, because the counter
+    /// cannot be reached, stays as drawn.
+    fn settle(&self, settled: Vec<Settlement>);
 }
 
 /// What one request draws from one bucket.
@@ -28,6 +32,19 @@ pub struct Draw {
     pub cost: u32,
     /// How fast the bucket fills, and how much it holds.
     pub rate: Rate,
+}
+
+/// What is settled of one draw after its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settlement {
+    /// Which bucket, as in [`Draw`].
+    pub bucket: u128,
+    /// Which policy, as in [`Draw`].
+    pub policy: u64,
+    /// How fast the bucket fills, and how much it holds.
+    pub rate: Rate,
+    /// By how many nanoseconds the bucket is full later than it would have been; below 0: earlier. See [`Rate::settle`].
+    pub change: i64,
 }
 
 /// The states of the buckets of one request, in the order of its draws.
@@ -60,6 +77,8 @@ pub struct BucketState {
     pub reset: Duration,
     /// Time until a draw of the same cost would be admitted; zero if this one was.
     pub retry_after: Duration,
+    /// Whether the counter has counted it, so that it can be settled: not if `on_unavailable` decided without the counter.
+    pub counted: bool,
 }
 
 /// The counter cannot be reached.

@@ -60,8 +60,8 @@ pub use fetch::Fetch;
 pub use gate::Gate;
 pub use interest::{BodyAccess, Function, INPUTS, Input, Interest};
 pub use maybe_ready::MaybeReady;
-pub use message::{ComposedHeader, Header, HeaderChange, LocalResponse, ResponseHead};
-pub use observe::Observer;
+pub use message::{ComposedHeader, Header, HeaderChange, LocalResponse, ResponseHead, ResponseOrigin};
+pub use observe::{Observer, Observers};
 pub use rate_limiting::{Bucket, RateLimiting};
 pub use routing::{Destination, Routing};
 pub use transformation::{

@@ -65,6 +65,22 @@ impl Rate {
         (cost == 0 || after - now <= self.capacity()).then_some(after)
     }
 
+    /// The latest time, seen from `now`, at which a bucket may be full: an empty bucket that owes as much again.
+    pub fn latest(self, now: u64) -> u64 {
+        now.saturating_add(self.capacity()).saturating_add(self.capacity())
+    }
+
+    /// The time at which a bucket that would be full at `full` is full after a settlement at `now`. It is never fuller than full,
+    /// and owes at most [what it holds](Rate::latest).
+    pub fn settle(self, full: u64, now: u64, change: i64) -> u64 {
+        let amount = change.unsigned_abs();
+        match change < 0 {
+            true if full <= now => full,
+            true => full.saturating_sub(amount).max(now),
+            false => full.max(now).saturating_add(amount).min(self.latest(now)).max(full),
+        }
+    }
+
     /// The state at `now` of a bucket that will be full at `full`, for a draw that was admitted or not.
     pub fn state(self, full: u64, now: u64, cost: u32, admitted: bool) -> BucketState {
         let missing = full.saturating_sub(now);
@@ -75,6 +91,7 @@ impl Rate {
             admitted,
             remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
             reset: Duration::from_nanos(missing),
+            counted: true,
             retry_after: if admitted { Duration::ZERO } else { Duration::from_nanos(wait) },
         }
     }
@@ -100,6 +117,24 @@ mod tests {
         assert_eq!(rate.charge(full, now + 99_999_999, 1), None);
         let later = rate.charge(full, now + 100_000_000, 1).unwrap();
         assert_eq!(rate.charge(later, now + 100_000_000, 1), None);
+    }
+
+    #[test]
+    fn a_settlement_gives_back_no_more_than_was_drawn_and_its_debt_is_bounded() {
+        let rate = rate(10, 1000, 10);
+        let (now, unit) = (5_000_000_000, 100_000_000);
+        let full = rate.charge(0, now, 4).unwrap();
+        assert_eq!(rate.settle(full, now, -3 * unit), now + 100_000_000);
+        assert_eq!(rate.settle(full, now, -30 * unit), now, "never fuller than full");
+        assert_eq!(rate.settle(now - 1, now, -unit), now - 1);
+        assert_eq!(rate.settle(full, now, 2 * unit), now + 600_000_000);
+        let owing = rate.settle(full, now, i64::MAX);
+        assert_eq!(owing, now + 2 * rate.capacity());
+        assert_eq!(rate.charge(owing, now, 1), None);
+        assert_eq!(rate.charge(owing, now + rate.capacity(), 1), None);
+        assert!(rate.charge(owing, now + rate.capacity() + 100_000_000, 1).is_some());
+        assert_eq!(rate.state(owing, now, 1, false).remaining, 0);
+        assert_eq!(rate.settle(owing + 7, now, unit), owing + 7, "a lowered limit forgives nothing");
     }
 
     #[test]

@@ -67,6 +67,49 @@ pub trait KeyStore: Send + Sync {
         new: Option<Vec<u8>>,
         ttl: Option<Duration>,
     ) -> StoreResult<'a, bool>;
+
+    /// One page of the keys of a space that begin with `prefix`, in no particular order. `after` is `next` of the page
+    /// before; `None` begins.
+    ///
+    /// A key that exists during the whole listing is in at least one page, and rarely in more. Whether a key is listed
+    /// that is written or removed meanwhile is not determined.
+    ///
+    /// # Errors
+    /// As [`KeyStore::get`].
+    fn list<'a>(&'a self, space: &'a str, prefix: &'a str, after: Option<String>) -> StoreResult<'a, Page>;
+
+    /// Removes the keys of one page, as [`KeyStore::list`] would list them. Keys that are written meanwhile may be
+    /// left.
+    ///
+    /// # Errors
+    /// As [`KeyStore::get`]. Some of the keys may have been removed.
+    fn remove_page<'a>(
+        &'a self,
+        space: &'a str,
+        prefix: &'a str,
+        after: Option<String>,
+    ) -> StoreResult<'a, RemovedPage>;
+}
+
+/// The most keys of a page.
+pub const PAGE: usize = 2048;
+
+/// One page of keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The keys, at most [`PAGE`]; perhaps none although more pages follow.
+    pub keys: Vec<String>,
+    /// Where the next page begins; `None` after the last.
+    pub next: Option<String>,
+}
+
+/// What became of one page of keys that were to be removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RemovedPage {
+    /// Number of keys that were removed.
+    pub removed: usize,
+    /// Where the next page begins; `None` after the last.
+    pub next: Option<String>,
 }
 
 /// The result of an operation of a store, ready at once or later.

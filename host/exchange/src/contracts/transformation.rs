@@ -61,6 +61,8 @@ pub struct RequestChanges {
     pub method: Option<String>,
     /// The context, which is passed to the later calls.
     pub context: Bytes,
+    /// Whether the binding declines the body of the response, whatever its interest says.
+    pub declines_body: bool,
 }
 
 /// The result of `on-response`.
@@ -81,6 +83,8 @@ pub struct ResponseChanges {
     pub status: Option<u16>,
     /// The new context; `None` leaves it as it is.
     pub context: Option<Bytes>,
+    /// Whether the binding declines the body of this response, whatever its interest says.
+    pub declines_body: bool,
 }
 
 /// A piece of a body on its way to a plugin.
@@ -101,4 +105,6 @@ pub struct BodyResult {
     pub output: Option<Bytes>,
     /// The new context; `None` leaves it as it is.
     pub context: Option<Bytes>,
+    /// Ends the exchange with this response; only in calls with the body of a request.
+    pub response: Option<LocalResponse>,
 }

@@ -303,7 +303,9 @@ impl<L: Loader> Library<L> {
             let reason = Some(held.reason.clone());
             return Ok(BindingVersions::of(asked, before, version, held.state, reason, Some(held.clone())));
         }
-        let refused = match self.version_on_disk(asked, candidate, current) {
+        let same_plugin = before.is_some_and(|versions| versions.plugin == asked.binding.plugin);
+        let served = current.filter(|_| same_plugin).map(|current| self.loader.contracts(&current.component));
+        let refused = match self.version_on_disk(asked, candidate, (current, served)) {
             Ok(version) => {
                 let versions = BindingVersions::of(asked, before, version, BindingState::Current, None, None);
                 versions.try_out(current);
@@ -311,7 +313,6 @@ impl<L: Loader> Library<L> {
             }
             Err(refused) => refused,
         };
-        let same_plugin = before.is_some_and(|versions| versions.plugin == asked.binding.plugin);
         match (current, refused) {
             (Some(current), refused)
                 if same_plugin
@@ -370,10 +371,11 @@ impl<L: Loader> Library<L> {
         &self,
         asked: &WantedBinding<'_>,
         candidate: &Candidate<L::Component>,
-        current: Option<&Version<L::Component>>,
+        (current, served): (Option<&Version<L::Component>>, Option<Contracts>),
     ) -> Result<Version<L::Component>, Refused> {
         let component =
             candidate.component.as_ref().map_err(|problems| Refused::Component(problems.clone()))?;
+        asked.check_contracts(self.loader.contracts(component), served)?;
         let digest = candidate.digest.unwrap_or_default();
         self.version(asked, digest, component, current)
     }
@@ -453,6 +455,32 @@ impl WantedBinding<'_> {
             }
         }));
         if problems.is_empty() { Ok(()) } else { Err(Refused::Settings(problems)) }
+    }
+
+    /// Refuses a component that exports other contracts than the binding grants or, if it names none, than the version in
+    /// service: an operator who has bound a plugin that routes has not let it authenticate.
+    fn check_contracts(&self, exported: Contracts, served: Option<Contracts>) -> Result<(), Refused> {
+        let granted: Vec<&str> = match (&self.binding.grants.contracts, served) {
+            (Some(named), _) => named.iter().map(String::as_str).collect(),
+            (None, Some(served)) => served.names(),
+            (None, None) => return Ok(()),
+        };
+        let further: Vec<&str> =
+            exported.names().into_iter().filter(|name| !granted.contains(name)).collect();
+        if further.is_empty() {
+            return Ok(());
+        }
+        let all: Vec<String> = granted.iter().chain(&further).map(|name| format!("{name:?}")).collect();
+        let (name, further) = (self.name, further.join("`, `"));
+        let message = match self.binding.grants.contracts {
+            Some(_) => format!("it exports contracts that the binding does not grant: `{further}`"),
+            None => format!("it exports contracts that the version in service does not: `{further}`"),
+        };
+        let problem = Problem { key: format!("bindings.{name}.grants"), ..Problem::new(message) };
+        Err(Refused::Component(vec![problem.with_hint(format!(
+            "to let it serve them, write in [bindings.{name}]: grants.contracts = [{}]",
+            all.join(", ")
+        ))]))
     }
 
     fn cannot_be_loaded(&self, problem: Problem) -> Problem {

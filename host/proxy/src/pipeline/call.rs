@@ -8,6 +8,7 @@ use witgate_exchange::call_cost;
 use witgate_exchange::contracts::{Answer, Binding, CallFailure, CallResult, Phase};
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::head::RequestHead;
+use witgate_exchange::notes::Left;
 use witgate_exchange::record::{PluginCall, PluginCalls, Recalled, Record};
 use witgate_exchange::turn;
 
@@ -45,17 +46,27 @@ pub(super) async fn call<'a, Answer, Valid: Decision>(
     let outcome = make().await;
     let time = turn::now() - begun;
     let cost = call_cost::take();
+    let left = call_cost::take_left();
     let valid = outcome.and_then(|answer| {
         check(answer).map_err(|invalid| {
             binding.reject_answer(invalid.reason());
             CallFailure::Output
         })
     });
+    let attributes = left.map(|left| applied(*left, binding, valid.is_ok())).unwrap_or_default();
     let failure = valid.as_ref().err().copied();
     let decision = valid.as_ref().map_or("", Decision::in_words);
     let binding_name = Arc::clone(binding.name());
-    let note =
-        PluginCall { binding: binding_name, phase: phase.as_str(), begun, time, failure, decision, cost };
+    let note = PluginCall {
+        binding: binding_name,
+        phase: phase.as_str(),
+        begun,
+        time,
+        failure,
+        decision,
+        cost,
+        attributes,
+    };
     if phase.is_of_body() {
         calls.add(note)
     } else {
@@ -66,6 +77,24 @@ pub(super) async fn call<'a, Answer, Valid: Decision>(
         Err(_) if binding.on_failure() == OnFailure::Skip => Ok(None),
         Err(failure) => Err(denied(binding, phase, failure.as_str())),
     }
+}
+
+/// Leaves the notes and says the costs of a call that ended well, and returns the attributes of its span.
+fn applied(left: Left, binding: &dyn Binding, good: bool) -> Vec<(Box<str>, Box<str>)> {
+    if let Some((notes, collected)) = left.notes
+        && good
+    {
+        notes.leave(collected);
+        if let Some(host) = left.host {
+            notes.set_host(host);
+        }
+    }
+    if let Some((settling, costs)) = left.costs
+        && good
+    {
+        costs.iter().for_each(|(policy, cost)| settling.say(binding.name(), policy, *cost));
+    }
+    left.attributes
 }
 
 /// As [`call`], for a function that may be pure: a remembered result for the same inputs is used in place of a

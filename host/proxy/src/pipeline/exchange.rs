@@ -1,6 +1,6 @@
 //! One request and its response, with everything that belongs to them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -64,22 +64,39 @@ pub struct Transformed {
 /// The context, opaque bytes that a transformation binding passes from each of its calls to the next. It is shared
 /// with bodies that still call the binding while they stream. The call that ends last determines the bytes.
 #[derive(Debug, Clone, Default)]
-pub struct Context(Rc<RefCell<Bytes>>);
+pub struct Context(Rc<ContextState>);
+
+#[derive(Debug, Default)]
+struct ContextState {
+    bytes: RefCell<Bytes>,
+    /// Whether the binding has declined the body of the response.
+    declines_body: Cell<bool>,
+}
 
 impl Context {
     /// A context with these bytes.
     pub fn new(bytes: Bytes) -> Self {
-        Context(Rc::new(RefCell::new(bytes)))
+        Context(Rc::new(ContextState { bytes: RefCell::new(bytes), declines_body: Cell::new(false) }))
     }
 
     /// The bytes.
     pub fn get(&self) -> Bytes {
-        self.0.borrow().clone()
+        self.0.bytes.borrow().clone()
     }
 
     /// Replaces the bytes.
     pub fn set(&self, bytes: Bytes) {
-        self.0.replace(bytes);
+        self.0.bytes.replace(bytes);
+    }
+
+    /// The binding is not called with the body of the response.
+    pub fn decline_body(&self) {
+        self.0.declines_body.set(true);
+    }
+
+    /// Whether the binding has declined the body of the response.
+    pub fn declines_body(&self) -> bool {
+        self.0.declines_body.get()
     }
 }
 
@@ -122,6 +139,9 @@ impl Exchange {
                 let head = Arc::make_mut(&mut self.facts.head);
                 head.route = Some(route.name.clone());
                 head.parameters = parameters;
+                if route.takes_notes {
+                    head.notes = Some(Arc::default());
+                }
                 if !route.config.merge_slashes {
                     route.keep_slashes(head, self.snapshot.config.gateway.encoded_slashes);
                 }
@@ -139,6 +159,12 @@ impl Exchange {
         if route.config.cache.is_some() && self.ingress.source != Source::Message {
             self.facts.received = Some(Arc::clone(&self.facts.head));
         }
+    }
+
+    /// Has the bindings of gateway and listener observe a request without a route.
+    pub(super) fn observe_without_route(&mut self) {
+        let router = self.snapshot.routers.get(&*self.ingress.listener);
+        self.facts.record.observers = router.and_then(|router| router.common_observers().cloned());
     }
 
     /// The filters of the gateway and of the listener, which every response passes, also without a route.

@@ -164,6 +164,7 @@ pub async fn ascend(exchange: &mut Exchange, route: &Route, mut response: Respon
 /// The response to a request that has no route: the edge filters of gateway and listener see it as they see every
 /// request, and may respond to it (a preflight) or refuse it (an address) themselves.
 pub async fn without_route(exchange: &mut Exchange, fault: Fault) -> Response<Body> {
+    exchange.observe_without_route();
     let filters = exchange.common_filters();
     let response = match enter(exchange, &filters, Stage::Edge, Body::Empty).await {
         Ok(Step::Proceed(_)) => exchange.facts.fault(fault),
@@ -179,6 +180,7 @@ pub async fn without_route(exchange: &mut Exchange, fault: Fault) -> Response<Bo
 /// The response to a request that could not be read, or that ended in a panic. The edge filters of gateway and
 /// listener see only the response: the request is not one.
 pub async fn refused(exchange: &mut Exchange, fault: Fault) -> Response<Body> {
+    exchange.observe_without_route();
     let filters = exchange.common_filters();
     stage(&filters, Stage::Edge).iter().for_each(|(_, filter)| filter.unreadable(&mut exchange.facts));
     let response = exchange.facts.fault(fault);

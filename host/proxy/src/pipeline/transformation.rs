@@ -22,7 +22,7 @@ use witgate_exchange::body::Body;
 use witgate_exchange::composed::Seen;
 use witgate_exchange::contracts::{
     Binding, BodyAccess, Call, Function, Phase, PluginLimits, RequestChanges, RequestOutcome,
-    ResponseChanges, ResponseHead, ResponseOutcome, Transformation,
+    ResponseChanges, ResponseHead, ResponseOrigin, ResponseOutcome, Transformation,
 };
 use witgate_exchange::credentials::Credentials;
 use witgate_exchange::facts::Facts;
@@ -52,8 +52,12 @@ pub(super) async fn request(exchange: &mut Exchange, route: &Route) -> Result<Op
                 if sets_coding(&edit.edits) {
                     exchange.request_coding_by = Some(Arc::clone(plugin.name()));
                 }
+                let declines_body = edit.declines_body;
                 let applied = RequestEdit::apply(edit, &mut exchange.facts.head, plugin.credentials());
                 let context = Context::new(applied);
+                if declines_body {
+                    context.decline_body();
+                }
                 exchange.transformations.push(Transformed { binding, context });
             }
         }
@@ -123,7 +127,11 @@ pub(super) fn recall_response(
     while let Some(transformed) = exchange.transformations.pop() {
         let plugin = &route.transformation[transformed.binding];
         let interest = plugin.interest();
-        let asked = match interest.response_body {
+        let access = match transformed.context.declines_body() {
+            true => BodyAccess::None,
+            false => interest.response_body,
+        };
+        let asked = match access {
             _ if response.status() == StatusCode::SWITCHING_PROTOCOLS => continue,
             BodyAccess::None if !interest.response => continue,
             BodyAccess::None => match recall_head(exchange, plugin, &transformed.context, &mut response) {
@@ -151,6 +159,8 @@ fn recall_head(
         headers: std::mem::take(response.headers_mut()),
         trailers: None,
         local: exchange.facts.local_response,
+        // A call that asks for it is not remembered.
+        origin: ResponseOrigin::default(),
     };
     let recalled = response_question(exchange, plugin, &view, &context.get()).recall::<ResponseEdit>();
     let present = view.headers.len();
@@ -241,6 +251,7 @@ async fn head_turn(
         headers: std::mem::take(&mut parts.headers),
         trailers: None,
         local: exchange.facts.local_response,
+        origin: exchange.facts.origin(),
     });
     let given = context.get();
     let mut pure = false;
@@ -298,6 +309,7 @@ struct RequestEdit {
     target: Option<PathAndQuery>,
     method: Option<Method>,
     context: Bytes,
+    declines_body: bool,
 }
 
 impl call::Decision for RequestTurn {
@@ -317,7 +329,7 @@ impl RequestTurn {
         (gateway, merge): (&Gateway, bool),
         binding: &dyn Binding,
     ) -> Result<Self, Invalid> {
-        let RequestChanges { headers, path, method, context } = match outcome {
+        let RequestChanges { headers, path, method, context, declines_body } = match outcome {
             RequestOutcome::Respond(response) => {
                 return validate::response(response).map(RequestTurn::Respond);
             }
@@ -330,6 +342,7 @@ impl RequestTurn {
                 .transpose()?,
             method: method.map(|method| validate::method(&method)).transpose()?,
             context: within(context, binding.limits())?,
+            declines_body,
         })))
     }
 }
@@ -381,6 +394,7 @@ struct ResponseEdit {
     edits: Vec<Edit>,
     status: Option<StatusCode>,
     context: Option<Bytes>,
+    declines_body: bool,
 }
 
 impl call::Decision for ResponseTurn {
@@ -395,7 +409,7 @@ impl call::Decision for ResponseTurn {
 
 impl ResponseTurn {
     fn check(outcome: ResponseOutcome, present: usize, binding: &dyn Binding) -> Result<Self, Invalid> {
-        let ResponseChanges { headers, status, context } = match outcome {
+        let ResponseChanges { headers, status, context, declines_body } = match outcome {
             ResponseOutcome::Respond(response) => {
                 return validate::response(response).map(ResponseTurn::Respond);
             }
@@ -405,6 +419,7 @@ impl ResponseTurn {
             edits: validate::edits(headers, present, Direction::Response, binding.credentials())?,
             status: status.map(validate::status).transpose()?,
             context: context.map(|context| within(context, binding.limits())).transpose()?,
+            declines_body,
         })))
     }
 }
@@ -422,6 +437,9 @@ impl ResponseEdit {
         *status = edit.status.unwrap_or(*status);
         if let Some(new) = &edit.context {
             context.set(new.clone());
+        }
+        if edit.declines_body {
+            context.decline_body();
         }
         match Rc::try_unwrap(edit) {
             Ok(own) => validate::apply(own.edits, composed, headers),

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
+use rustls::{ProtocolVersion, ServerConnection};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use witgate_exchange::arrival::{Ingress, Source};
-use witgate_exchange::head::Scheme;
+use witgate_exchange::head::{Scheme, TlsSession};
 use witgate_exchange::turn;
 use witgate_telemetry::metrics::OpenConnection;
 use witgate_telemetry::session::SessionGuard;
@@ -205,10 +206,24 @@ async fn serve_tls(
     let ingress = ingress.expect("nobody else knows the connection yet");
     (ingress.certificate, ingress.scheme) = (certificate, Scheme::Https);
     ingress.serves_host = session.server_name().and_then(|name| tls.hosts_of(name));
+    ingress.tls = Some(Arc::new(tls_session(session)));
     if session.alpn_protocol() == Some(b"h2") {
         http2::serve(&core.plane, connection, stream, BytesMut::new(), generation).await;
     } else {
         http1::serve(&core.plane, connection, stream, BytesMut::new(), generation).await;
+    }
+}
+
+/// What was agreed on in a handshake.
+fn tls_session(session: &ServerConnection) -> TlsSession {
+    let protocol = session.alpn_protocol().and_then(|name| std::str::from_utf8(name).ok());
+    TlsSession {
+        version: match session.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "TLSv1.3",
+        },
+        server_name: session.server_name().map(|name| name.to_ascii_lowercase().into()),
+        protocol: protocol.map(Into::into),
     }
 }
 

@@ -85,6 +85,8 @@ impl Refusal {
             client: client(ingress, ingress.peer_address().ip()),
             route: None,
             parameters: Vec::new(),
+            notes: None,
+            settling: None,
             identity: None,
             request_id: trace::request_id(&HeaderMap::new(), false),
             trace: None,
@@ -117,6 +119,7 @@ fn client(ingress: &Ingress, address: IpAddr) -> Client {
         peer: ingress.peer_address(),
         local: ingress.local,
         certificate: ingress.certificate.clone(),
+        tls: ingress.tls.clone(),
     }
 }
 
@@ -251,6 +254,8 @@ fn head(
         client: client(ingress, origin.address),
         route: None,
         parameters: Vec::new(),
+        notes: None,
+        settling: None,
         identity: None,
         request_id: trace::request_id(&headers, trusted),
         trace: gateway.telemetry.trace(&headers, config.telemetry.otlp.as_ref()),

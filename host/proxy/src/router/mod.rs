@@ -40,6 +40,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use witgate_config::{Problem, Problems};
+use witgate_exchange::contracts::Observers;
 use witgate_exchange::head::RequestHead;
 
 use crate::filters::{Filter, Filters, Preflight, Stage};
@@ -96,6 +97,8 @@ pub struct Router {
     preflight: Option<Preflight>,
     /// The filters of responses to requests that have no route.
     common_filters: Arc<Filters>,
+    /// Who observes requests that have no route; `None`: nobody.
+    common_observers: Option<Observers>,
 }
 
 /// The routes of one host and path, the most specific first.
@@ -111,7 +114,12 @@ impl Router {
     /// A problem for each pair of routes of which the second could never be taken.
     pub fn new(routes: Vec<Arc<Route>>) -> Result<Self, Problems> {
         let preflight = routes.iter().find_map(|route| route.preflight());
-        let mut router = Router { places: HostTrees::default(), preflight, common_filters: Arc::new([]) };
+        let mut router = Router {
+            places: HostTrees::default(),
+            preflight,
+            common_filters: Arc::new([]),
+            common_observers: None,
+        };
         for route in &routes {
             router.insert(route);
         }
@@ -124,6 +132,17 @@ impl Router {
     pub(crate) fn with_common_filters(mut self, filters: Vec<(Stage, Arc<dyn Filter>)>) -> Self {
         self.common_filters = filters.into();
         self
+    }
+
+    /// Sets the observers of gateway and listener, which see requests without a route as well.
+    pub(crate) fn with_common_observers(mut self, observers: Observers) -> Self {
+        self.common_observers = Some(observers).filter(|observers| !observers.is_empty());
+        self
+    }
+
+    /// Who observes requests that have no route.
+    pub(crate) fn common_observers(&self) -> Option<&Observers> {
+        self.common_observers.as_ref()
     }
 
     /// The filters of gateway and listener.

@@ -54,6 +54,8 @@ pub struct Route {
     pub by_certificate: bool,
     /// Whether every upstream that may get its requests speaks HTTP/2, so that gRPC passes as such.
     pub carries_grpc: bool,
+    /// Whether any of its bindings may leave notes.
+    pub takes_notes: bool,
     /// What gives the responses to its requests.
     pub destination: Arc<dyn Destination>,
     pub(super) rule: Arc<Rule>,
@@ -152,6 +154,7 @@ impl Route {
             transformation: Vec::new(),
             by_certificate: false,
             carries_grpc: false,
+            takes_notes: false,
             destination: rule.destination.clone(),
             rule,
         }
@@ -187,6 +190,7 @@ impl Route {
             version: binding.version(),
             when: when.clone(),
         }));
+        self.takes_notes |= binding.leaves_notes();
         let binding = || Arc::clone(binding);
         self.gate.extend(binding().gate());
         self.authentication.extend(binding().authentication());

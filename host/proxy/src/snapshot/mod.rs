@@ -5,6 +5,7 @@ mod contradictions;
 pub(crate) mod in_service;
 mod pitfalls;
 mod routes;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

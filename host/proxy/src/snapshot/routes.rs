@@ -1,14 +1,14 @@
 //! Resolves the filters and plugins of routes, and builds a router for each listener.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use witgate_config::{Config, Problem, Problems, model};
-use witgate_exchange::contracts::Binding;
+use witgate_exchange::contracts::{Binding, Observers};
 use witgate_exchange::names::Named;
 use witgate_upstream::Upstreams;
 
-use super::Wrappers;
+use super::{Wrappers, streams};
 use crate::destination::{Around, Brokers, CacheInService};
 use crate::filters::{FILTERS, Filter, Stage};
 use crate::router::{Route, Router, Rule, When};
@@ -54,12 +54,15 @@ pub(super) fn build(
             let identified = listener.tls.as_ref().is_some_and(|tls| tls.client_identity.is_some());
             route.by_certificate = identified && !route.authenticates();
             route.carries_grpc = carries_grpc(config, &route);
+            streams::check(&route, bindings, plugins, problems);
             routes.push(Arc::new(route));
         }
         match Router::new(routes) {
             Ok(router) => {
                 let common = in_order([&gateway_filters, &listener_filters, &Vec::new()]);
-                routers.insert(listener.name.clone(), router.with_common_filters(common));
+                let observers = observers([&config.gateway.plugins, &listener.plugins], plugins);
+                let router = router.with_common_filters(common).with_common_observers(observers);
+                routers.insert(listener.name.clone(), router);
             }
             Err(more) => more.into_iter().for_each(|problem| note_once(problem, problems)),
         }
@@ -120,7 +123,7 @@ pub(super) fn ways(config: &Config) -> impl Iterator<Item = (&str, &str, Option<
 }
 
 /// Adds a problem once: a route of several listeners would report it several times.
-fn note_once(problem: Problem, problems: &mut Problems) {
+pub(super) fn note_once(problem: Problem, problems: &mut Problems) {
     if !problems.contains(&problem) {
         problems.push(problem);
     }
@@ -155,6 +158,13 @@ fn in_order(scopes: [&Vec<StagedFilter>; 3]) -> Vec<(Stage, Arc<dyn Filter>)> {
     let mut filters: Vec<&StagedFilter> = scopes.into_iter().flatten().collect();
     filters.sort_by_key(|(place, row, _)| (*place, *row));
     filters.into_iter().map(|(place, _, filter)| (*place, filter.clone())).collect()
+}
+
+/// The bindings of gateway and listener that observe, each once.
+fn observers(scopes: [&Vec<String>; 2], plugins: &BTreeMap<String, Arc<dyn Binding>>) -> Observers {
+    let names: BTreeSet<&String> = scopes.into_iter().flatten().collect();
+    let bound = names.into_iter().filter_map(|name| plugins.get(name));
+    bound.filter_map(|plugin| Arc::clone(plugin).observer()).collect()
 }
 
 /// Sorts the bindings of gateway, listener and route into their phases, each once, at its first position.

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::Bound;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redb::{Database, ReadableTable, StorageError, Table, TableDefinition, WriteTransaction};
-use witgate_exchange::contracts::counter::{BucketState, Draw};
+use witgate_exchange::contracts::counter::{BucketState, Draw, Settlement};
 use witgate_exchange::contracts::store::StoreError;
 
 /// Nanoseconds since 1970 at which each bucket will be full again.
@@ -164,9 +165,8 @@ impl<'t> Changes<'t> {
                 Some((_, full)) => *full,
                 None => self.buckets.get(bucket)?.map_or(0, |full| full.value()),
             };
-            // A bucket cannot be emptier than empty. This happens if the limit was lowered or the clock was set
-            // back.
-            let full = before.min(now + draw.rate.capacity());
+            // A bucket cannot owe more than this. It seems to if the limit was lowered or the clock was set back.
+            let full = before.min(draw.rate.latest(now));
             let after = draw.rate.charge(full, now, draw.cost);
             if let Some(after) = after.filter(|_| draw.cost > 0) {
                 becomes.push((bucket, after));
@@ -185,6 +185,21 @@ impl<'t> Changes<'t> {
             draw.rate.state(shown, now, draw.cost, after.is_some())
         };
         Ok(draws.iter().zip(&tried).map(state).collect())
+    }
+
+    /// Settles draws that were charged before.
+    pub(super) fn settle(&mut self, settled: &[Settlement]) -> Result<(), StorageError> {
+        let now = nanoseconds();
+        for Settlement { bucket, policy, rate, change } in settled.iter().copied() {
+            let bucket = self.bucket_of(&Draw { bucket, policy, cost: 0, rate }, now)?;
+            let before = self.buckets.get(bucket)?.map_or(0, |full| full.value());
+            let full = rate.settle(before, now, change);
+            if full != before {
+                self.changed = true;
+                self.books.buckets += u64::from(self.buckets.insert(bucket, full)?.is_none());
+            }
+        }
+        Ok(())
     }
 
     /// The bucket in which a draw is counted. It is the draw's own bucket or, if there are too many buckets, one
@@ -243,6 +258,38 @@ impl<'t> Changes<'t> {
             let (ends, value) = held.value();
             (ends > now).then(|| StoredValue { value: value.to_vec(), ends })
         }))
+    }
+
+    /// The names of values of a plugin that begin with `prefix` and come after another name, at most so many. Reads at
+    /// most that number of values, expired ones included; returns the last name that was read if there may be more.
+    pub(super) fn list(
+        &self,
+        plugin: &str,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        most: usize,
+    ) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), StorageError> {
+        let begin = match after {
+            Some(after) => Bound::Excluded((plugin, after)),
+            None => Bound::Included((plugin, prefix)),
+        };
+        let (now, mut names) = (milliseconds(), Vec::new());
+        let mut last = None;
+        for (read, entry) in self.values.range::<(&str, &[u8])>((begin, Bound::Unbounded))?.enumerate() {
+            if read == most {
+                return Ok((names, last));
+            }
+            let (key, value) = entry?;
+            let (owner, name) = key.value();
+            if owner != plugin || !name.starts_with(prefix) {
+                break;
+            }
+            if value.value().0 > now {
+                names.push(name.to_vec());
+            }
+            last = Some(name.to_vec());
+        }
+        Ok((names, None))
     }
 
     /// Writes a value.

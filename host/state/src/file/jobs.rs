@@ -7,8 +7,8 @@ use std::time::Duration;
 use redb::StorageError;
 use tokio::sync::oneshot;
 use witgate_exchange::contracts::MaybeReady;
-use witgate_exchange::contracts::counter::{BucketStates, Counter, Draw, Unavailable};
-use witgate_exchange::contracts::store::{KeyStore, StoreError, StoreResult};
+use witgate_exchange::contracts::counter::{BucketStates, Counter, Draw, Settlement, Unavailable};
+use witgate_exchange::contracts::store::{KeyStore, PAGE, Page, RemovedPage, StoreError, StoreResult};
 
 use super::database::{Changes, StoreKey, StoredValue, milliseconds};
 use super::worker::{Job, Worker};
@@ -35,6 +35,13 @@ impl Counter for FileCounter {
                 Err(several) => BucketStates::Several(several),
             })
         })
+    }
+
+    fn settle(&self, settled: Vec<Settlement>) {
+        // Nobody waits for the result.
+        let (reply, _unheard) = oneshot::channel();
+        let act = move |changes: &mut Changes<'_>, _: usize| changes.settle(&settled);
+        self.worker.send(Box::new(Operation { act: Some(act), result: None, reply }));
     }
 }
 
@@ -85,6 +92,31 @@ impl FileKeys {
                 Ok(changed.map(|()| answer))
             };
             run(&self.worker, act).await.unwrap_or(Err(StoreError::Unavailable))
+        })
+    }
+}
+
+impl FileKeys {
+    /// Does something with the names of one page, in one transaction.
+    fn on_page<'a, T: Send + 'static>(
+        &'a self,
+        space: &str,
+        prefix: &str,
+        after: Option<&str>,
+        act: impl FnOnce(&mut Changes<'_>, Vec<Vec<u8>>, Option<String>) -> Result<T, StorageError>
+        + Send
+        + 'static,
+    ) -> StoreResult<'a, T> {
+        let plugin = Arc::clone(&self.plugin);
+        let (begin, after) = (name(space, prefix), after.map(|after| name(space, after)));
+        let space_length = space.len();
+        MaybeReady::waiting(async move {
+            let act = move |changes: &mut Changes<'_>, _: usize| {
+                let (names, last) = changes.list(&plugin, &begin, after.as_deref(), PAGE)?;
+                let next = last.map(|last| key_of(space_length, &last));
+                act(changes, names, next)
+            };
+            run(&self.worker, act).await.ok_or(StoreError::Unavailable)
         })
     }
 }
@@ -169,6 +201,34 @@ impl KeyStore for FileKeys {
             Ok((true, change))
         })
     }
+
+    fn list<'a>(&'a self, space: &'a str, prefix: &'a str, after: Option<String>) -> StoreResult<'a, Page> {
+        let space_length = space.len();
+        self.on_page(space, prefix, after.as_deref(), move |_, names, next| {
+            let key = |name: &Vec<u8>| key_of(space_length, name);
+            Ok(Page { keys: names.iter().map(key).collect(), next })
+        })
+    }
+
+    fn remove_page<'a>(
+        &'a self,
+        space: &'a str,
+        prefix: &'a str,
+        after: Option<String>,
+    ) -> StoreResult<'a, RemovedPage> {
+        let plugin = Arc::clone(&self.plugin);
+        self.on_page(space, prefix, after.as_deref(), move |changes, names, next| {
+            for name in &names {
+                changes.remove(&StoreKey { plugin: &plugin, name, budget: 0, size: 0 })?;
+            }
+            Ok(RemovedPage { removed: names.len(), next })
+        })
+    }
+}
+
+/// The key in a name whose space has this length.
+fn key_of(space_length: usize, name: &[u8]) -> String {
+    String::from_utf8_lossy(&name[size_of::<u64>() + space_length..]).into_owned()
 }
 
 /// Runs an operation on the thread and waits for its result. `None` if the file cannot be used or the thread has

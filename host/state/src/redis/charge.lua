@@ -52,9 +52,10 @@ for draw = 1, #KEYS / names do
       end
     end
   end
-  -- No bucket is emptier than empty: the limit was lowered, or the clock went back, as it may after a failover.
-  if later(bucket[1], bucket[2], empty_s, empty_n) then
-    bucket[1], bucket[2] = empty_s, empty_n
+  -- No bucket owes more than it holds: the limit was lowered, or the clock went back, as it may after a failover.
+  local owing_s, owing_n = sum(empty_s, empty_n, tonumber(ARGV[argument + 2]), tonumber(ARGV[argument + 3]))
+  if later(bucket[1], bucket[2], owing_s, owing_n) then
+    bucket[1], bucket[2] = owing_s, owing_n
   end
   local from_s, from_n = bucket[1], bucket[2]
   if later(now_s, now_n, from_s, from_n) then

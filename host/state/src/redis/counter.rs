@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use redis::{FromRedisValue, Value};
 use witgate_exchange::contracts::MaybeReady;
-use witgate_exchange::contracts::counter::{BucketState, BucketStates, Counter, Draw, Unavailable};
+use witgate_exchange::contracts::counter::{
+    BucketState, BucketStates, Counter, Draw, Settlement, Unavailable,
+};
 
 use super::Client;
 use super::counts::End;
@@ -56,7 +58,9 @@ impl RedisCounter {
                 let gateways = self.client.options.gateways;
                 let shares: Vec<Draw> =
                     draws.iter().map(|draw| Draw { rate: draw.rate.share(gateways), ..*draw }).collect();
-                self.local.charge(&shares).at_once().unwrap_or(Err(Unavailable))
+                let local = self.local.charge(&shares).at_once().unwrap_or(Err(Unavailable))?;
+                let uncounted = local.as_slice().iter().map(|state| BucketState { counted: false, ..*state });
+                Ok(collect(uncounted.collect()))
             }
             OnUnavailable::Allow => {
                 counts.count(End::Allowed);
@@ -90,6 +94,35 @@ impl Counter for RedisCounter {
             }
         })
     }
+
+    fn settle(&self, settled: Vec<Settlement>) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.client.link.is_up() {
+            let calls = settled.iter().map(|settled| settling(&self.names, settled)).collect();
+            drop(runtime.spawn(settle(Arc::clone(&self.client), calls)));
+        }
+    }
+}
+
+/// Settles draws one after the other, each in the slot of its bucket.
+async fn settle(client: Arc<Client>, calls: Vec<ScriptCall>) {
+    for call in calls {
+        let answer = client.link.run(&client.settle, &call, client.options.budget).await;
+        client.link.counts.count(answer.map_or_else(|failure| End::from(&failure), |_| End::Done));
+    }
+}
+
+/// The call of the script that settles. Its head describes the arguments.
+fn settling(names: &Names, settled: &Settlement) -> ScriptCall {
+    let Settlement { bucket, policy, rate, change } = *settled;
+    let mut call = ScriptCall::default();
+    call.keys.extend(names_of(names, &Draw { bucket, policy, cost: 0, rate }));
+    call.push(if change < 0 { "earlier" } else { "later" });
+    for time in [change.unsigned_abs().min(rate.capacity().saturating_mul(2)), rate.capacity()] {
+        call.push(time / SECOND);
+        call.push(time % SECOND);
+    }
+    call
 }
 
 /// The state of a full bucket.
@@ -99,6 +132,7 @@ pub(super) fn untouched(draw: &Draw) -> BucketState {
         remaining: draw.rate.burst(),
         reset: Duration::ZERO,
         retry_after: Duration::ZERO,
+        counted: false,
     }
 }
 

@@ -1,16 +1,17 @@
 -- One operation of the store of one plugin.
 --
 -- KEYS: for each secret of the fleet, the first one first: the value; a sorted set of all values of the plugin by the
--- millisecond at which they expire; and a hash with the bytes of each, whose field '' is their sum. All are in one slot.
+-- millisecond at which they expire; a hash with the bytes of each, whose field '' is their sum; and a hash with the key of
+-- each, sealed. All are in one slot.
 -- ARGV: operation; longest life of a value in milliseconds; largest value in bytes; bytes that the plugin may hold;
--- bytes that a value counts for beside itself; then what the operation needs.
+-- bytes that a value counts for beside itself; the value's own key, sealed; then what the operation needs.
 --
 -- Answers with a list whose first element says what follows: `ok` with or without a value, `full`, `nan`, `malformed`.
 
 local operation = ARGV[1]
 local longest, largest = tonumber(ARGV[2]), tonumber(ARGV[3])
 local budget, overhead = tonumber(ARGV[4]), tonumber(ARGV[5])
-local value, expiries, sizes = KEYS[1], KEYS[2], KEYS[3]
+local value, expiries, sizes, index = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
 local function now()
   local time = redis.call('TIME')
@@ -22,13 +23,14 @@ local function whole(number)
 end
 
 -- Takes a value out of the books.
-local function forget(name, in_expiries, in_sizes)
+local function forget(name, in_expiries, in_sizes, in_index)
   local size = redis.call('HGET', in_sizes, name)
   if size then
     redis.call('HDEL', in_sizes, name)
     redis.call('HINCRBY', in_sizes, '', '-' .. size)
   end
   redis.call('ZREM', in_expiries, name)
+  redis.call('HDEL', in_index, name)
 end
 
 -- Enters the value into the books.
@@ -36,18 +38,19 @@ local function remember(size, life)
   redis.call('HSET', sizes, value, whole(size))
   redis.call('HINCRBY', sizes, '', whole(size))
   redis.call('ZADD', expiries, whole(now() + life), value)
-  for _, book in ipairs({expiries, sizes}) do
+  redis.call('HSET', index, value, ARGV[6])
+  for _, book in ipairs({expiries, sizes, index}) do
     redis.call('PEXPIRE', book, whole(longest + 60000))
   end
 end
 
 -- What was written under an older secret gets the name of today.
-for older = 4, #KEYS, 3 do
+for older = 5, #KEYS, 4 do
   if redis.call('EXISTS', value) == 0 and redis.call('EXISTS', KEYS[older]) == 1 then
     local size = tonumber(redis.call('HGET', KEYS[older + 2], KEYS[older]) or overhead)
     redis.call('RENAME', KEYS[older], value)
-    forget(KEYS[older], KEYS[older + 1], KEYS[older + 2])
-    forget(value, expiries, sizes)
+    forget(KEYS[older], KEYS[older + 1], KEYS[older + 2], KEYS[older + 3])
+    forget(value, expiries, sizes, index)
     remember(size, math.max(redis.call('PTTL', value), 0))
   end
 end
@@ -59,7 +62,7 @@ if redis.call('STRLEN', value) > largest then
 end
 
 local function remove()
-  forget(value, expiries, sizes)
+  forget(value, expiries, sizes, index)
   return redis.call('DEL', value)
 end
 
@@ -80,7 +83,7 @@ end
 
 local function forget_expired()
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', expiries, '-inf', whole(now()), 'LIMIT', 0, 1000)) do
-    forget(name, expiries, sizes)
+    forget(name, expiries, sizes, index)
   end
 end
 
@@ -97,7 +100,7 @@ local function write(new, size, life)
   end
   -- Before the books: a server without memory refuses a script's first write, and none after it.
   redis.call('SET', value, new, 'PX', whole(life))
-  forget(value, expiries, sizes)
+  forget(value, expiries, sizes, index)
   remember(size, life)
   return {'ok'}
 end
@@ -111,7 +114,7 @@ if operation == 'get' then
 end
 
 if operation == 'set' then
-  return write(ARGV[6], #ARGV[6] + overhead, life_of(ARGV[7]))
+  return write(ARGV[7], #ARGV[7] + overhead, life_of(ARGV[8]))
 end
 
 if operation == 'remove' then
@@ -122,17 +125,17 @@ if operation == 'swap' then
   -- ARGV: 1 if a value is expected, the expected value, 1 if there is a new one, the new one, its life.
   local held = redis.call('GET', value)
   local expected = false
-  if ARGV[6] == '1' then
-    expected = ARGV[7]
+  if ARGV[7] == '1' then
+    expected = ARGV[8]
   end
   if held ~= expected then
     return {'ok', '0'}
   end
-  if ARGV[8] == '0' then
+  if ARGV[9] == '0' then
     remove()
     return {'ok', '1'}
   end
-  local written = write(ARGV[9], #ARGV[9] + overhead, life_of(ARGV[10]))
+  local written = write(ARGV[10], #ARGV[10] + overhead, life_of(ARGV[11]))
   if written[1] == 'ok' then
     written[2] = '1'
   end
@@ -142,10 +145,10 @@ end
 -- increment. ARGV: by how much, the life of a new counter. Lua's numbers would round; Redis' own addition does not.
 local held = redis.call('GET', value)
 if not held then
-  local life = life_of(ARGV[7])
-  local written = write(ARGV[6], 20 + overhead, life)
+  local life = life_of(ARGV[8])
+  local written = write(ARGV[7], 20 + overhead, life)
   if written[1] == 'ok' then
-    written[2] = ARGV[6]
+    written[2] = ARGV[7]
   end
   return written
 end
@@ -163,7 +166,7 @@ end
 if number ~= held then
   redis.call('SET', value, number, 'KEEPTTL')
 end
-local added = redis.pcall('INCRBY', value, ARGV[6])
+local added = redis.pcall('INCRBY', value, ARGV[7])
 if type(added) == 'table' and added.err then
   redis.call('SET', value, held, 'KEEPTTL')
   return {'nan'}

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use redis::{FromRedisValue, Value};
 use witgate_exchange::contracts::MaybeReady;
-use witgate_exchange::contracts::store::{KeyStore, StoreError, StoreResult};
+use witgate_exchange::contracts::store::{KeyStore, Page, RemovedPage, StoreError, StoreResult};
 
 use super::Client;
 use super::counts::End;
+use super::index::{self, Position, Seals};
 use super::link::Failure;
 use super::names::{Names, tag_of};
 use super::script::ScriptCall;
@@ -17,13 +18,15 @@ use super::script::ScriptCall;
 /// The most bytes of a value that is read: the same limit as for values that plugins write.
 const VALUE: usize = 1 << 20;
 
-/// Bytes that a value counts for in addition to its content: its name in three places, and the server's overhead.
-const OVERHEAD: usize = 384;
+/// Bytes that a value counts for in addition to its content: its name in four places, its sealed key, and the server's
+/// overhead.
+const OVERHEAD: usize = 512;
 
 /// The keys of one plugin, shared by all gateways of a fleet.
 pub(super) struct RedisKeys {
     client: Arc<Client>,
     names: Names,
+    seals: Seals,
     plugin: String,
     tag: u16,
     budget: AtomicUsize,
@@ -33,7 +36,8 @@ impl RedisKeys {
     pub(super) fn new(client: Arc<Client>, plugin: &str, budget: usize) -> RedisKeys {
         let names = Names::derive(&client.secrets, "state store");
         let (plugin, tag) = (plugin.to_owned(), tag_of(plugin));
-        RedisKeys { client, names, plugin, tag, budget: AtomicUsize::new(budget) }
+        let seals = Seals::derive(&client.secrets);
+        RedisKeys { client, names, seals, plugin, tag, budget: AtomicUsize::new(budget) }
     }
 
     pub(super) fn set_budget(&self, bytes: usize) {
@@ -47,15 +51,46 @@ impl RedisKeys {
         let values = self.names.of('k', self.tag, &identity);
         let expiries = self.names.of('e', self.tag, &identity[..1]);
         let sizes = self.names.of('s', self.tag, &identity[..1]);
-        let names = values.zip(expiries).zip(sizes);
-        let keys = names.flat_map(|((value, expiries), sizes)| [value, expiries, sizes]).collect();
+        let indexes = self.names.of('n', self.tag, &identity[..1]);
+        let names = values.zip(expiries).zip(sizes.zip(indexes));
+        let keys: Vec<String> =
+            names.flat_map(|((value, expiries), (sizes, index))| [value, expiries, sizes, index]).collect();
+        let sealed = keys.first().map(|name| self.seals.seal(name, space, key)).unwrap_or_default();
         let mut call = ScriptCall { keys, arguments: Vec::new() };
         call.push(operation);
         call.push(self.client.options.longest_life.as_millis());
         call.push(VALUE);
         call.push(self.budget.load(Ordering::Relaxed));
         call.push(OVERHEAD);
+        call.arguments.push(sealed);
         call
+    }
+
+    /// Reads a page of the index.
+    async fn page(&self, space: &str, prefix: &str, after: Option<String>) -> Result<Page, StoreError> {
+        let Some(position) =
+            Position::read(after.as_deref()).filter(|position| position.secret < self.names.count())
+        else {
+            return Ok(Page::default());
+        };
+        let identity = [self.plugin.as_bytes()];
+        let book = |letter| self.names.of(letter, self.tag, &identity).nth(position.secret);
+        let keys = ['n', 'e', 's'].into_iter().filter_map(book).collect();
+        let mut call = ScriptCall { keys, arguments: Vec::new() };
+        call.push(position.cursor);
+        call.push(index::ENTRIES);
+        let answer = self.client.link.run(&self.client.list, &call, self.client.options.store_budget).await;
+        let (end, result) = match answer.map(index::parse) {
+            Ok(Some(page)) => (End::Done, Ok(page)),
+            Ok(None) => (End::Malformed, Err(StoreError::Unavailable)),
+            Err(failure) => (End::from(&failure), Err(StoreError::Unavailable)),
+        };
+        self.client.link.counts.count(end);
+        let (cursor, entries) = result?;
+        let opened =
+            entries.into_iter().filter_map(|(name, sealed)| self.seals.open(position.secret, &name, sealed));
+        let keys = opened.filter(|(of, key)| of == space && key.starts_with(prefix)).map(|(_, key)| key);
+        Ok(Page { keys: keys.collect(), next: position.next(cursor, self.names.count()) })
     }
 
     /// Runs an operation. `read` interprets the reply of the script.
@@ -168,6 +203,26 @@ impl KeyStore for RedisKeys {
             }
             call.push(life(ttl));
             self.run(call, done).await
+        })
+    }
+
+    fn list<'a>(&'a self, space: &'a str, prefix: &'a str, after: Option<String>) -> StoreResult<'a, Page> {
+        MaybeReady::waiting(self.page(space, prefix, after))
+    }
+
+    fn remove_page<'a>(
+        &'a self,
+        space: &'a str,
+        prefix: &'a str,
+        after: Option<String>,
+    ) -> StoreResult<'a, RemovedPage> {
+        MaybeReady::waiting(async move {
+            let page = self.page(space, prefix, after).await?;
+            let mut removed = 0;
+            for key in &page.keys {
+                removed += usize::from(self.run(self.call("remove", space, key), done).await?);
+            }
+            Ok(RemovedPage { removed, next: page.next })
         })
     }
 }

@@ -14,6 +14,7 @@
 
 mod counter;
 mod counts;
+mod index;
 mod keeper;
 mod keys;
 mod link;
@@ -74,7 +75,9 @@ struct Client {
     secrets: Vec<Secret>,
     charge: Arc<Script>,
     refund: Script,
+    settle: Script,
     keys: Script,
+    list: Script,
     /// Dropping this ends the thread.
     _stop: oneshot::Sender<()>,
 }
@@ -93,8 +96,11 @@ impl Client {
         let name = key.rsplit('.').next().unwrap_or(key);
         keeper::start(name, Arc::clone(&options), Arc::clone(&link), trial, stopped)?;
         let refund = Script::new(include_str!("refund.lua"));
+        let settle = Script::new(include_str!("settle.lua"));
         let keys = Script::new(include_str!("keys.lua"));
-        Ok(Client { link, options, secrets: secrets.to_vec(), charge, refund, keys, _stop: stop })
+        let list = Script::new(include_str!("list.lua"));
+        let secrets = secrets.to_vec();
+        Ok(Client { link, options, secrets, charge, refund, settle, keys, list, _stop: stop })
     }
 }
 

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use witgate_exchange::contracts::counter::{Counter, Draw, Rate};
+use witgate_exchange::contracts::counter::{BucketState, Counter, Draw, Rate, Settlement};
 use witgate_exchange::contracts::state::State;
-use witgate_exchange::contracts::store::{KeyStore, StoreError};
+use witgate_exchange::contracts::store::{KeyStore, PAGE, StoreError};
 
 use crate::scene::{admits, admitted_by_many, all_admitted, draw, on_a_core, wait_for};
 
@@ -17,19 +17,20 @@ const SHORT: Option<Duration> = Some(Duration::from_millis(30));
 
 /// All of them. `fresh` makes a state that holds nothing.
 pub(crate) fn holds(fresh: impl Fn() -> Arc<dyn State>) {
-    let counters: [fn(&Arc<dyn Counter>); 6] = [
+    let counters: [fn(&Arc<dyn Counter>); 7] = [
         several_buckets_are_charged_all_or_none,
         a_bucket_named_twice_is_charged_twice,
         asking_charges_nothing,
         a_bucket_tells_how_it_stands,
         what_was_drawn_flows_back,
+        what_a_draw_has_cost_is_settled,
         many_cores_are_admitted_exactly_the_limit,
     ];
     let state = fresh();
     for test in counters {
         test(&state.counter());
     }
-    let stores: [fn(&dyn State); 9] = [
+    let stores: [fn(&dyn State); 12] = [
         a_value_is_there_until_it_is_removed,
         a_value_ends_with_its_life,
         a_counter_is_decimal_text,
@@ -39,6 +40,9 @@ pub(crate) fn holds(fresh: impl Fn() -> Arc<dyn State>) {
         plugins_and_spaces_and_keys_are_apart,
         a_full_store_refuses_and_gets_room_again,
         increments_of_many_cores_are_all_counted,
+        keys_are_listed_by_prefix_page_by_page,
+        keys_are_removed_by_prefix,
+        a_listing_has_what_stays_although_others_come_and_go,
     ];
     for test in stores {
         test(state.as_ref());
@@ -48,6 +52,50 @@ pub(crate) fn holds(fresh: impl Fn() -> Arc<dyn State>) {
 #[test]
 fn memory() {
     holds(|| Arc::new(witgate_proxy::state::memory::Memory::default()));
+}
+
+fn what_a_draw_has_cost_is_settled(counter: &Arc<dyn Counter>) {
+    let one = draw(71, 6, 10);
+    let stands = || {
+        on_a_core(async { counter.charge(&[Draw { cost: 0, ..one }]).await.expect("whole").as_slice()[0] })
+    };
+    let settle = |units: i64| {
+        let Draw { bucket, policy, rate, .. } = one;
+        let unit = i64::try_from(rate.unit()).expect("six minutes");
+        // On a core, where a counter that waits settles in the background.
+        let change = unit.saturating_mul(units);
+        let remaining = stands().remaining;
+        on_a_core(async {
+            counter.settle(vec![Settlement { bucket, policy, rate, change }]);
+            for _ in 0..1000 {
+                let state: BucketState =
+                    counter.charge(&[Draw { cost: 0, ..one }]).await.expect("whole").as_slice()[0];
+                if state.remaining != remaining || state.reset > Duration::from_secs(3700) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            panic!("it is not settled");
+        });
+    };
+    assert!(on_a_core(admits(counter.as_ref(), &[one])));
+    assert_eq!(stands().remaining, 4);
+    settle(-2);
+    assert_eq!(stands().remaining, 6);
+    settle(3);
+    assert_eq!(stands().remaining, 3);
+    settle(-1000);
+    assert_eq!(stands().remaining, 10, "never fuller than full");
+    settle(1000);
+    let owing = stands();
+    let capacity = Duration::from_secs(3600);
+    assert_eq!(owing.remaining, 0);
+    assert!(owing.reset > capacity * 2 - Duration::from_secs(60) && owing.reset <= capacity * 2, "{owing:?}");
+    assert!(
+        !on_a_core(admits(counter.as_ref(), &[Draw { cost: 1, ..one }])),
+        "what is owed is not forgiven by a draw"
+    );
+    assert!(stands().reset > capacity, "{:?}", stands());
 }
 
 fn several_buckets_are_charged_all_or_none(counter: &Arc<dyn Counter>) {
@@ -281,4 +329,115 @@ fn increments_of_many_cores_are_all_counted(state: &dyn State) {
         }
     });
     assert_eq!(on_a_core(store.increment("s", "n", 0, None)), Ok(200));
+}
+
+/// Every key that a listing names, sorted, each once.
+async fn listed(store: &dyn KeyStore, space: &str, prefix: &str) -> Vec<String> {
+    let (mut keys, mut after) = (Vec::new(), None);
+    for _ in 0..10_000 {
+        let page = store.list(space, prefix, after).await.expect("whole");
+        assert!(page.keys.len() <= PAGE);
+        keys.extend(page.keys);
+        after = page.next;
+        if after.is_none() {
+            keys.sort();
+            keys.dedup();
+            return keys;
+        }
+    }
+    panic!("the listing has no end");
+}
+
+fn keys_are_listed_by_prefix_page_by_page(state: &dyn State) {
+    let (store, other) = (state.store("listed", 8 << 20), state.store("listed-too", 1 << 20));
+    on_a_core(async {
+        assert_eq!(listed(store.as_ref(), "s", "").await, [] as [&str; 0]);
+        let many: Vec<String> = (0..3000).map(|number| format!("user:{number:04}")).collect();
+        for key in &many {
+            store.set("s", key, b"v".to_vec(), LONG).await.expect("whole");
+        }
+        for (space, key) in [
+            ("s", "use"),
+            ("s", "user"),
+            ("s", "group:\u{e4}"),
+            ("su", "er:1"),
+            ("", "suser:1"),
+            ("t", "user:1"),
+        ] {
+            store.set(space, key, b"v".to_vec(), None).await.expect("whole");
+        }
+        other.set("s", "user:other", b"v".to_vec(), None).await.expect("whole");
+        store.set("s", "user:now", b"v".to_vec(), Some(Duration::ZERO)).await.expect("whole");
+        store.increment("s", "user:n", 1, None).await.expect("whole");
+        store.compare_and_swap("s", "user:c", None, Some(b"v".to_vec()), None).await.expect("whole");
+
+        let mut expected = many.clone();
+        expected.extend(["user:c".to_owned(), "user:n".to_owned()]);
+        assert_eq!(listed(store.as_ref(), "s", "user:").await, expected);
+        assert_eq!(listed(store.as_ref(), "s", "").await.len(), expected.len() + 3);
+        assert_eq!(listed(store.as_ref(), "s", "user:0042").await, ["user:0042"]);
+        assert_eq!(listed(store.as_ref(), "s", "group:\u{e4}").await, ["group:\u{e4}"]);
+        assert_eq!(listed(store.as_ref(), "s", "none").await, [] as [&str; 0]);
+        assert_eq!(listed(store.as_ref(), "su", "").await, ["er:1"]);
+        assert_eq!(listed(store.as_ref(), "", "").await, ["suser:1"]);
+        assert_eq!(listed(store.as_ref(), "other", "").await, [] as [&str; 0]);
+        for after in ["", ".", "x", "99999.", "9.9.9", "-1.0", "0.18446744073709551616"] {
+            let page = store
+                .list("s", "user:", Some(after.to_owned()))
+                .await
+                .expect("what nobody told is no failure");
+            assert!(page.keys.len() <= PAGE, "{after}");
+        }
+    });
+}
+
+fn keys_are_removed_by_prefix(state: &dyn State) {
+    let store = state.store("removed", 8 << 20);
+    on_a_core(async {
+        for number in 0..300 {
+            store.set("s", &format!("a:{number}"), b"v".to_vec(), LONG).await.expect("whole");
+        }
+        for key in ["a", "b:1"] {
+            store.set("s", key, b"v".to_vec(), None).await.expect("whole");
+        }
+        store.set("t", "a:1", b"v".to_vec(), None).await.expect("whole");
+        let (mut removed, mut after) = (0, None);
+        loop {
+            let page = store.remove_page("s", "a:", after).await.expect("whole");
+            removed += page.removed;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(removed, 300);
+        assert_eq!(listed(store.as_ref(), "s", "").await, ["a", "b:1"]);
+        assert_eq!(store.get("s", "a:7").await, Ok(None));
+        assert_eq!(store.get("t", "a:1").await, Ok(Some(b"v".to_vec())));
+    });
+}
+
+fn a_listing_has_what_stays_although_others_come_and_go(state: &dyn State) {
+    let store = state.store("busy", 8 << 20);
+    on_a_core(async {
+        for number in 0..500 {
+            store.set("s", &format!("stays:{number:03}"), b"v".to_vec(), LONG).await.expect("whole");
+            store.set("s", &format!("goes:{number:03}"), b"v".to_vec(), LONG).await.expect("whole");
+        }
+        let (mut keys, mut after, mut number) = (Vec::new(), None, 0);
+        loop {
+            let page = store.list("s", "stays:", after).await.expect("whole");
+            keys.extend(page.keys);
+            store.remove("s", &format!("goes:{number:03}")).await.expect("whole");
+            store.set("s", &format!("comes:{number:03}"), b"v".to_vec(), LONG).await.expect("whole");
+            number += 1;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), 500);
+    });
 }

@@ -86,7 +86,9 @@ impl Forward {
         };
         let Facts { head, upgrade, hash_key, version, record, begun, .. } = facts;
         let mut attempts = Attempts { log: AttemptLog::default(), chosen: &upstream.name, record };
+        let host = head.notes.as_ref().and_then(|notes| notes.host());
         let request = UpstreamRequest {
+            authority: host.as_deref().or(self.preserve_host.then_some(&*head.authority)),
             upgrade: upgrade.as_ref(),
             rules: Rules::new(&upstream.config.retry, Some(&self.retry))
                 .retried_by_sender(facts.retried_by_sender),

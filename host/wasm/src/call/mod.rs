@@ -219,6 +219,9 @@ impl<'a> Running<'a> {
                     call_cost::note(CallCost { cpu: instance.stopwatch.burnt(), ..cost });
                 }
                 let state = instance.store.data_mut();
+                if let Some(left) = state.left.take() {
+                    call_cost::leave(left);
+                }
                 if failure.is_some() {
                     burnt = Some(instance.stopwatch.burnt());
                     state.flush_output();

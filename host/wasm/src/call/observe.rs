@@ -19,6 +19,7 @@ pub(crate) async fn observe(binding: &Loaded, batch: &[Arc<LogEntry>]) -> Result
     // A grant of a header is none of a credential.
     let granted = rights.grants.headers.iter().filter(|name| !rights.credentials.hide_name(name));
     let granted: Vec<&str> = granted.map(String::as_str).collect();
+    running.instance()?.store.data_mut().batch.extend_from_slice(batch);
     let parts: Vec<Parts<'_>> = batch.iter().map(|entry| Parts::of(entry, &granted)).collect();
     let exchanges: Vec<contract::Exchange<'_>> =
         batch.iter().zip(&parts).map(|(entry, parts)| exchange(entry, parts)).collect();

@@ -30,6 +30,7 @@ pub(crate) async fn request<'a>(
     let parameters = (request_head(call.head, &list, query.as_deref(), shown), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_on_request(), parameters).await;
     let pure = running.is_pure(Function::OnRequest)?;
+    let declines_body = running.instance()?.store.data().declines_body;
     running.end(&answer, |(outcome,)| match outcome {
         contract::RequestOutcome::Proceed(changes) => {
             size_of_changes(&changes.headers)
@@ -46,6 +47,7 @@ pub(crate) async fn request<'a>(
             path: changes.path,
             method: changes.method,
             context: changes.context.into(),
+            declines_body,
         }),
         contract::RequestOutcome::Respond(answer) => {
             binding.turned_away();
@@ -64,12 +66,17 @@ pub(crate) async fn request_body<'a>(
 ) -> Result<BodyResult, CallFailure> {
     let mut running =
         Running::begin(binding, lease, Phase::RequestBody, CallInputs { call, response: None }).await?;
+    running.instance()?.store.data_mut().may_respond = true;
     let exported = running.instance()?.exports.transformation.clone().ok_or(CallFailure::Unavailable)?;
     let parameters = (&piece.content[..], piece.end, &piece.context[..], Resource::new_borrow(0));
     let answer = running.invoke(exported.func_on_request_body(), parameters).await;
-    running.end(&answer, |(result,)| size_of_body(result))?;
+    let own = running.instance().ok().and_then(|instance| instance.store.data_mut().responds.take());
+    running.end(&answer, |(result,)| size_of_body(result) + own.as_ref().map_or(0, size_of_response))?;
     let (result,) = answer?;
-    Ok(body_result(result))
+    if own.is_some() {
+        binding.turned_away();
+    }
+    Ok(BodyResult { response: own.map(response), ..body_result(result) })
 }
 
 /// Passes the head of a response to the plugin.
@@ -88,6 +95,7 @@ pub(crate) async fn response_head<'a>(
     let parameters = (lowered, &context[..], Resource::new_borrow(0), Resource::new_borrow(0));
     let answer = running.invoke(exported.func_on_response(), parameters).await;
     let pure = running.is_pure(Function::OnResponse)?;
+    let declines_body = running.instance()?.store.data().declines_body;
     running.end(&answer, |(outcome,)| match outcome {
         contract::ResponseOutcome::Proceed(changes) => {
             size_of_changes(&changes.headers) + changes.context.as_ref().map_or(0, Vec::len)
@@ -100,6 +108,7 @@ pub(crate) async fn response_head<'a>(
             headers: changes.headers.into_iter().map(change).collect(),
             status: changes.status,
             context: changes.context.map(Bytes::from),
+            declines_body,
         }),
         contract::ResponseOutcome::Respond(answer) => ResponseOutcome::Respond(response(answer)),
     };
@@ -155,7 +164,11 @@ fn size_of_body(result: &contract::BodyResult) -> usize {
 }
 
 fn body_result(result: contract::BodyResult) -> BodyResult {
-    BodyResult { output: result.output.map(Bytes::from), context: result.context.map(Bytes::from) }
+    BodyResult {
+        output: result.output.map(Bytes::from),
+        context: result.context.map(Bytes::from),
+        response: None,
+    }
 }
 
 fn change(change: types::HeaderChange) -> HeaderChange {

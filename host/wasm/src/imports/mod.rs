@@ -1,15 +1,25 @@
 //! The interfaces that a guest may import, one file for each.
 
+mod calendar;
 pub(crate) mod crypto;
 mod crypto_additions;
 mod data;
+mod ending;
+mod facts;
 pub(crate) mod fetch;
 pub(crate) mod log;
 pub(crate) mod mailbox;
 pub(crate) mod metrics;
+mod notes;
+mod observed;
 mod password;
 pub(crate) mod request;
+mod response_body;
+mod settlement;
+mod span;
 pub(crate) mod store;
+mod store_additions;
+mod upstream_host;
 pub(crate) mod wasi;
 
 use wasmtime::component::{HasSelf, Linker};
@@ -75,6 +85,7 @@ pub(crate) fn linker(engine: &wasmtime::Engine, waits: Waits) -> wasmtime::Resul
     plugin::log::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
     plugin::metrics::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
     store::add_to_linker(&mut linker, waits.store)?;
+    store_additions::add_to_linker(&mut linker, waits.store)?;
     if waits.fetch {
         plugin::fetch::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
     } else {
@@ -83,6 +94,15 @@ pub(crate) fn linker(engine: &wasmtime::Engine, waits: Waits) -> wasmtime::Resul
     crypto::add_to_linker(&mut linker)?;
     crypto_additions::add_to_linker(&mut linker)?;
     data::add_to_linker(&mut linker)?;
+    calendar::add_to_linker(&mut linker)?;
+    notes::add_to_linker(&mut linker)?;
+    span::add_to_linker(&mut linker)?;
+    facts::add_to_linker(&mut linker)?;
+    response_body::add_to_linker(&mut linker)?;
+    ending::add_to_linker(&mut linker)?;
+    observed::add_to_linker(&mut linker)?;
+    upstream_host::add_to_linker(&mut linker)?;
+    settlement::add_to_linker(&mut linker)?;
     password::add_to_linker(&mut linker, waits.password)?;
     wasi::add_to_linker(&mut linker)?;
     Ok(linker)

@@ -36,7 +36,7 @@ impl From<StoreError> for Error {
 type Answer<T> = wasmtime::Result<Result<T, Error>>;
 
 /// A key, and whether it is written with a value of so many bytes.
-struct StoreKey {
+pub(super) struct StoreKey {
     space: String,
     key: String,
     written: Option<usize>,
@@ -44,7 +44,7 @@ struct StoreKey {
 
 impl StoreKey {
     /// Of a key that is read or removed.
-    fn read(space: String, key: String) -> StoreKey {
+    pub(super) fn read(space: String, key: String) -> StoreKey {
         StoreKey { space, key, written: None }
     }
 
@@ -64,7 +64,7 @@ impl StoreKey {
 }
 
 /// What is asked of a store about a key, with what comes along.
-type Ask<A, T> = for<'k> fn(&'k dyn KeyStore, &'k str, &'k str, A) -> StoreResult<'k, T>;
+pub(super) type Ask<A, T> = for<'k> fn(&'k dyn KeyStore, &'k str, &'k str, A) -> StoreResult<'k, T>;
 
 /// Adds the interface to a linker. With `waits`, for stores that may wait: then guests run on stacks of their own.
 ///
@@ -127,7 +127,7 @@ fn time(ttl: Ttl) -> Option<Duration> {
 }
 
 /// Defines one function: `take` sorts its parameters.
-fn define<P, A, T>(
+pub(super) fn define<P, A, T>(
     store: &mut LinkerInstance<'_, HostState>,
     waits: bool,
     name: &str,

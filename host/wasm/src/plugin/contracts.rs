@@ -56,6 +56,16 @@ impl Binding for Loaded {
         self.meter().answered_again();
     }
 
+    fn settles(&self) -> bool {
+        self.settles
+    }
+
+    fn leaves_notes(&self) -> bool {
+        let grants = &self.pool.rights().grants;
+        !grants.upstream_hosts.is_empty()
+            || grants.notes.as_ref().is_some_and(|notes| !notes.write.is_empty())
+    }
+
     fn may_route_to(&self, upstream: &str) -> bool {
         let granted = self.pool.rights().grants.route_to.iter().any(|granted| granted == upstream);
         if !granted {

@@ -6,6 +6,7 @@ mod background;
 mod child;
 mod contracts;
 mod credentials;
+mod exchange;
 mod fetch;
 mod granted;
 mod imports;

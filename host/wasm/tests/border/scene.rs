@@ -13,7 +13,7 @@ use witgate_config::{Config, parse_str};
 use witgate_exchange::contracts::state::State;
 use witgate_exchange::contracts::{
     Authentication as _, Bucket, Call, CallFailure, Decision, Fetch, RateLimiting as _, RequestOutcome,
-    ResponseHead, Transformation as _,
+    ResponseHead, ResponseOrigin, Transformation as _,
 };
 use witgate_exchange::head::{Client, RequestHead, Scheme};
 use witgate_proxy::snapshot::Snapshot;
@@ -152,9 +152,12 @@ pub(crate) fn request(headers: &[(&str, &str)]) -> Arc<RequestHead> {
             peer: SocketAddr::from(([192, 0, 2, 7], 4000)),
             local: None,
             certificate: None,
+            tls: None,
         },
         route: Some("users".into()),
         parameters: vec![("id".into(), "7".to_owned())],
+        notes: None,
+        settling: None,
         identity: None,
         request_id: "request-1".into(),
         trace: None,
@@ -167,7 +170,13 @@ pub(crate) fn response(headers: &[(&'static str, &'static str)]) -> Arc<Response
         .iter()
         .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
         .collect();
-    Arc::new(ResponseHead { status: 200, headers, trailers: None, local: false })
+    Arc::new(ResponseHead {
+        status: 200,
+        headers,
+        trailers: None,
+        local: false,
+        origin: ResponseOrigin::default(),
+    })
 }
 
 /// Runs a call as a core does, on a current-thread runtime.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use witgate_exchange::contracts::MaybeReady;
 use witgate_exchange::contracts::counter::Counter;
 use witgate_exchange::contracts::state::State;
-use witgate_exchange::contracts::store::{KeyStore, StoreResult};
+use witgate_exchange::contracts::store::{KeyStore, Page, RemovedPage, StoreResult};
 use witgate_proxy::state::memory::{Memory, MemoryKeys};
 use witgate_wasm::{Health, Loaded};
 
@@ -105,6 +105,19 @@ impl KeyStore for SlowKeys {
         ttl: Option<Duration>,
     ) -> StoreResult<'a, i64> {
         self.later(move |keys| keys.increment(space, key, by, ttl))
+    }
+
+    fn list<'a>(&'a self, space: &'a str, prefix: &'a str, after: Option<String>) -> StoreResult<'a, Page> {
+        self.later(move |keys| keys.list(space, prefix, after))
+    }
+
+    fn remove_page<'a>(
+        &'a self,
+        space: &'a str,
+        prefix: &'a str,
+        after: Option<String>,
+    ) -> StoreResult<'a, RemovedPage> {
+        self.later(move |keys| keys.remove_page(space, prefix, after))
     }
 
     fn compare_and_swap<'a>(

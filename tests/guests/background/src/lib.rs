@@ -3,7 +3,7 @@
 
 use witgate_sdk::{
     Bucket, Buckets, Exchange, Observe, Plugin, RateLimiting, Request, SettingsProblem, Tick, crypto, data, fetch, log,
-    password, store,
+    observed, password, store,
 };
 
 #[witgate_sdk::settings]
@@ -96,7 +96,12 @@ impl Background {
 
 impl Observe for Background {
     fn observe(&self, batch: &[Exchange]) {
-        let lines: Vec<String> = batch.iter().map(line).collect();
+        let more = |(index, exchange)| {
+            let header = observed::response_header(index, "x-told").unwrap_or("-".into());
+            let note = observed::note(index, "a").map(|note| String::from_utf8_lossy(&note).into_owned());
+            format!("{} {header} {}", line(exchange), note.unwrap_or("-".into()))
+        };
+        let lines: Vec<String> = batch.iter().enumerate().map(more).collect();
         self.act("seen", batch.len() as i64, lines.join("\n"));
     }
 }

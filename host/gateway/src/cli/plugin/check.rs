@@ -65,6 +65,7 @@ fn report(path: &Path) -> Result<Report, Failure> {
         (inspection.needs_fetch(), "fetch", "names the upstreams it may send requests to"),
         (inspection.needs_store(), "store", "names the spaces of the store it may use"),
         (inspection.needs_data(), "data", "names the files of `[data]` it may read"),
+        (inspection.needs_notes(), "notes", "names the notes it may read and leave"),
         (inspection.may_route(), "route_to", "names the upstreams it may choose"),
     ];
     Ok(Report {

@@ -33,6 +33,9 @@ pub(super) struct Binding {
     /// Grant a file to read, e.g. `networks=networks.csv`; may be repeated
     #[arg(long = "data", value_name = "NAME=FILE", value_parser = data_file)]
     data: Vec<(String, PathBuf)>,
+    /// Grant a note, to leave and to read; may be repeated
+    #[arg(long = "note", value_name = "NAME")]
+    note: Vec<String>,
     /// Grant an upstream to route to; may be repeated
     #[arg(long = "route-to", value_name = "NAME=URL", value_parser = upstream)]
     route_to: Vec<(String, String)>,
@@ -125,6 +128,7 @@ impl Binding {
                     "store": self.store,
                     "fetch": names(&self.fetch),
                     "data": granted,
+                    "notes": { "read": self.note, "write": self.note },
                     "route_to": names(&self.route_to),
                 },
             }},

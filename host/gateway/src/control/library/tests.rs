@@ -319,6 +319,43 @@ fn a_version_that_asks_for_more_is_not_put_in_service_and_the_difference_is_told
 }
 
 #[test]
+fn a_version_that_exports_a_further_contract_waits_until_the_binding_grants_it() {
+    let mut scene = Scene::new("good");
+    scene.reload().unwrap();
+    scene.write("authenticates");
+    scene.reload().unwrap();
+    assert_eq!(scene.serving().0, "good");
+    let problem = scene.status().problem.unwrap_or_default();
+    assert!(
+        problem.contains("it exports contracts that the version in service does not: `authentication`"),
+        "{problem}"
+    );
+    let grant = |scene: &mut Scene, names: &[&str]| {
+        let contracts = names.iter().map(|name| (*name).to_owned()).collect();
+        scene.config.bindings.get_mut("b").unwrap().grants.contracts = Some(contracts);
+    };
+    grant(&mut scene, &["routing", "authentication"]);
+    scene.reload().unwrap();
+    assert_eq!((scene.serving().0.as_str(), scene.status().problem), ("authenticates", None));
+    // A list holds for the first version, too, and for fewer contracts than are exported.
+    grant(&mut scene, &["routing"]);
+    let refused = scene.reload().unwrap_err().plugins;
+    assert!(refused[0].message.contains("does not grant: `authentication`"), "{refused:?}");
+    assert!(
+        refused[0].hint.as_deref().unwrap().contains("grants.contracts = [\"routing\", \"authentication\"]")
+    );
+    let mut first = Scene::new("authenticates");
+    grant(&mut first, &["routing"]);
+    assert!(!first.reload().unwrap_err().plugins.is_empty());
+    // Another plugin is the operator's own choice.
+    let mut other = Scene::new("good");
+    other.reload().unwrap();
+    other.write("good less");
+    other.reload().unwrap();
+    assert_eq!(other.serving().0, "good less");
+}
+
+#[test]
 fn conditions_change_no_version_and_are_refused_for_what_decides_before_the_identity_is_known() {
     let conditions = |text: &str| {
         let text = format!("[plugins.b]\n[bindings.b]\n{text}\n[[routes]]\nrespond = {{ status = 200 }}\n");

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use witgate_exchange::contracts::{BodyResult, Call, Phase, Piece, ResponseHead, Transformation};
-use witgate_exchange::fault::Fault;
+use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::head::RequestHead;
 use witgate_exchange::record::PluginCalls;
 use witgate_exchange::replay::memory::Reserved;
@@ -14,11 +14,23 @@ use witgate_exchange::replay::memory::Reserved;
 use crate::pipeline::call;
 use crate::pipeline::exchange::{Context, Exchange};
 use crate::pipeline::transformation;
+use crate::pipeline::validate;
 use crate::snapshot::Snapshot;
 
-impl call::Decision for BodyResult {
+/// A validated result.
+struct Checked {
+    result: BodyResult,
+    /// The response with which the binding ends the exchange.
+    ending: Option<Response<Bytes>>,
+}
+
+impl call::Decision for Checked {
     fn in_words(&self) -> &'static str {
-        if self.output.is_some() { "changed" } else { "unchanged" }
+        match (&self.ending, &self.result.output) {
+            (Some(_), _) => "responded",
+            (None, Some(_)) => "changed",
+            (None, None) => "unchanged",
+        }
     }
 }
 
@@ -74,7 +86,7 @@ impl Caller {
     /// Calls the binding with one piece. Returns `None` if the call failed and is skipped.
     ///
     /// # Errors
-    /// `PluginFailed`.
+    /// `PluginFailed`, or a fault with the response with which the binding ends the exchange.
     pub(super) async fn call(&mut self, content: Bytes, end: bool) -> Result<Option<BodyResult>, Fault> {
         let piece = Piece { content, end, context: self.context.get() };
         let limits = self.plugin.limits();
@@ -92,13 +104,21 @@ impl Caller {
             |mut result: BodyResult| {
                 result.context =
                     result.context.map(|context| transformation::within(context, limits)).transpose()?;
-                Ok(result)
+                let ending = result.response.take().map(validate::whole_response).transpose()?;
+                Ok(Checked { result, ending })
             },
         );
-        let mut result = answer.await?;
-        if let Some(context) = result.as_mut().and_then(|result| result.context.take()) {
+        let Some(Checked { mut result, ending }) = answer.await? else { return Ok(None) };
+        if let Some(own) = ending {
+            let cause = format!("binding `{}` ended the exchange", self.plugin.name());
+            return Err(Fault {
+                instead: Some(Box::new(own)),
+                ..Fault::new(FaultKind::Forbidden).cause(cause)
+            });
+        }
+        if let Some(context) = result.context.take() {
             self.context.set(context);
         }
-        Ok(result)
+        Ok(Some(result))
     }
 }

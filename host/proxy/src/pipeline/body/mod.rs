@@ -33,7 +33,7 @@ use witgate_exchange::contracts::{Binding, BodyAccess, Phase, ResponseHead, Tran
 use witgate_exchange::fault::{Fault, FaultKind};
 
 use crate::pipeline::call;
-use crate::pipeline::exchange::{Context, Exchange};
+use crate::pipeline::exchange::{Context, Exchange, Transformed};
 use crate::router::Route;
 use caller::Caller;
 pub(super) use undecodable::Coded;
@@ -69,9 +69,11 @@ pub(super) async fn request(exchange: &mut Exchange, route: &Route, mut body: Bo
 /// If a binding declares the response's body, makes the request ask for a whole representation in a coding that
 /// can be decoded.
 pub(super) fn prepare(exchange: &mut Exchange, route: &Route) {
-    let declared =
-        |binding: usize| route.transformation[binding].interest().response_body != BodyAccess::None;
-    if exchange.transformations.iter().any(|transformed| declared(transformed.binding)) {
+    let declared = |transformed: &Transformed| {
+        let interest = route.transformation[transformed.binding].interest();
+        interest.response_body != BodyAccess::None && !transformed.context.declines_body()
+    };
+    if exchange.transformations.iter().any(declared) {
         representation::ask_for_whole(&mut Arc::make_mut(&mut exchange.facts.head).headers);
     }
 }
@@ -88,7 +90,7 @@ pub(super) async fn response(
     response: Response<Body>,
 ) -> Result<Response<Body>, Fault> {
     let access = plugin.interest().response_body;
-    if access == BodyAccess::None {
+    if access == BodyAccess::None || context.declines_body() {
         return Ok(response);
     }
     let (mut parts, body) = response.into_parts();
@@ -108,6 +110,7 @@ pub(super) async fn response(
                 headers: parts.headers.clone(),
                 trailers: None,
                 local: exchange.facts.local_response,
+                origin: exchange.facts.origin(),
             };
             let caller = Caller::new(exchange, plugin, context, Some(Arc::new(view)));
             match show(access, caller, coded, body).await? {

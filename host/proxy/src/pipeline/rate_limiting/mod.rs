@@ -13,9 +13,11 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use http::HeaderValue;
 use witgate_config::model::OnFailure;
-use witgate_exchange::contracts::counter::{BucketState, Draw, Rate};
+use witgate_exchange::contracts::counter::{BucketState, Counter, Draw, Rate};
 use witgate_exchange::contracts::{Binding, Bucket, Call, Function, Phase};
 use witgate_exchange::fault::{Fault, FaultKind};
+use witgate_exchange::settling::{Drawn, Settling};
+use witgate_exchange::turn;
 
 use crate::pipeline::call;
 use crate::pipeline::exchange::Exchange;
@@ -56,6 +58,10 @@ pub(super) async fn run(exchange: &mut Exchange, route: &Route) -> Result<(), Fa
     };
     let states = states.as_slice();
     headers::write(&drawn, states, &mut exchange.facts.response_headers);
+    if route.rate_limiting.iter().any(|limiting| limiting.settles()) {
+        let settling = drawn.settling(states, &exchange.snapshot.counter);
+        Arc::make_mut(&mut exchange.facts.head).settling = settling.map(Arc::new);
+    }
     let wait = states.iter().filter(|state| !state.admitted).map(|state| state.retry_after).max();
     exchange.telemetry.metrics().rate_limit(&route.name, wait.is_none());
     match wait {
@@ -118,6 +124,22 @@ impl Draws {
         Fault::new(FaultKind::RateLimited)
             .detail(format!("the limit of the policy {} is used up", policies.join(", ")))
             .cause(causes.join(", "))
+    }
+
+    /// What may be settled of these draws; `None` if nothing was charged.
+    fn settling(&self, states: &[BucketState], counter: &Arc<dyn Counter>) -> Option<Settling> {
+        if !states.iter().all(|state| state.admitted && state.counted) {
+            return None;
+        }
+        let named = self.policies.iter().zip(&self.bindings);
+        let drawn =
+            self.draws.iter().zip(states).zip(named).map(|((draw, state), (policy, binding))| Drawn {
+                binding: Arc::clone(binding),
+                policy: policy.as_str().into(),
+                draw: *draw,
+                reset: state.reset,
+            });
+        Some(Settling::new(Arc::clone(counter), turn::now(), drawn.collect()))
     }
 
     /// The buckets together with those of another binding.

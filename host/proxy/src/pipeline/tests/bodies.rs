@@ -15,7 +15,11 @@ use super::*;
 use BodyAccess::{Buffered, None as Unseen};
 
 fn upper(given: &RecordedCall) -> BodyResult {
-    BodyResult { output: Some(Bytes::from(given.content.to_ascii_uppercase())), context: None }
+    BodyResult {
+        output: Some(Bytes::from(given.content.to_ascii_uppercase())),
+        context: None,
+        ..BodyResult::default()
+    }
 }
 
 fn uppercasing(request: BodyAccess, response: BodyAccess) -> Fake {
@@ -147,7 +151,11 @@ fn what_is_written_where_there_was_no_body_has_a_length() {
         let writing = || {
             Fake::new("write").body(access, access, |given| {
                 assert!(given.content.is_empty() && given.end);
-                Ok(BodyResult { output: Some(Bytes::from_static(b"made up")), context: None })
+                Ok(BodyResult {
+                    output: Some(Bytes::from_static(b"made up")),
+                    context: None,
+                    ..BodyResult::default()
+                })
             })
         };
         let fixture = Fixture::new([writing()]);
@@ -170,7 +178,11 @@ fn a_body_that_turns_out_to_be_empty_is_in_no_coding() {
         for coding in ["identity", "gzip", "br", "zstd"] {
             let fixture = Fixture::new([Fake::new("end").body(access, access, |given| {
                 assert!(given.content.is_empty() && given.end);
-                Ok(BodyResult { output: Some(Bytes::from_static(b"end")), context: None })
+                Ok(BodyResult {
+                    output: Some(Bytes::from_static(b"end")),
+                    context: None,
+                    ..BodyResult::default()
+                })
             })]);
             let headers = [("content-encoding", coding)];
             let mut exchange = fixture.exchange(Method::POST, "/", &headers);
@@ -327,7 +339,7 @@ fn bindings_chain_and_the_context_reaches_every_call() {
             .body(Buffered, Buffered, |given| {
                 let output = [&given.context[..], b"(", &given.content[..], b")"].concat();
                 let context = given.response.is_none().then(|| [&given.context[..], b"2"].concat().into());
-                Ok(BodyResult { output: Some(output.into()), context })
+                Ok(BodyResult { output: Some(output.into()), context, ..BodyResult::default() })
             })
     };
     let fixture = Fixture::new([wrapping("a"), wrapping("b")]);
@@ -359,7 +371,7 @@ fn trailers_can_be_read_and_go_on() {
             };
             let sum = trailers.map(|trailers| values(trailers, "x-sum"));
             assert_eq!(sum.is_some(), given.end);
-            Ok(BodyResult { output: sum.map(Bytes::from), context: None })
+            Ok(BodyResult { output: sum.map(Bytes::from), context: None, ..BodyResult::default() })
         })]);
         let mut exchange = fixture.exchange(Method::POST, "/", &[]);
         let (bytes, trailers) = read(forwarded(&mut exchange, with_trailers())).unwrap();

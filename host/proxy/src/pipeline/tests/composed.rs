@@ -160,7 +160,7 @@ fn responses_show_themselves_and_their_request() {
             HeaderChange::SetComposed(composed("x-seen", &value)),
         ],
         status: Some(299),
-        context: None,
+        ..ResponseChanges::default()
     };
     let fixture = Fixture::new([Fake::new("change")
         .response(move |_| Ok(ResponseOutcome::Proceed(changes.clone())))

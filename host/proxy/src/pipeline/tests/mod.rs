@@ -6,6 +6,7 @@ mod by_body;
 mod callers;
 mod composed;
 mod credentials;
+mod declined;
 mod exported;
 mod fake;
 mod gate;

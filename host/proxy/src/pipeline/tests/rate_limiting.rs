@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use witgate_exchange::contracts::counter::{BucketStates, Draw, Unavailable};
+use witgate_exchange::contracts::counter::{BucketStates, Draw, Settlement, Unavailable};
 use witgate_exchange::contracts::*;
 use witgate_exchange::fault::FaultKind;
 
@@ -138,6 +138,8 @@ impl Counter for Gone {
     fn charge<'a>(&'a self, _: &'a [Draw]) -> MaybeReady<'a, Result<BucketStates, Unavailable>> {
         MaybeReady::waiting(std::future::ready(Err(Unavailable)))
     }
+
+    fn settle(&self, _: Vec<Settlement>) {}
 }
 
 #[test]

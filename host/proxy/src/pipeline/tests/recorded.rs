@@ -56,6 +56,7 @@ fn the_line_is_written_when_the_last_byte_is_through() {
         time: Duration::from_micros(42),
         failure: None,
         decision: "accepted",
+        attributes: Vec::new(),
         cost: None,
     };
     exchange.facts.record.plugins.push(call);

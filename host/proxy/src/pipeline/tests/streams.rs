@@ -25,7 +25,11 @@ fn numbering() -> Fake {
             true => Bytes::from(vec![number, b'.']),
             false => [&[number, b':'][..], &given.content[..]].concat().into(),
         };
-        Ok(BodyResult { output: Some(output), context: Some(Bytes::from(vec![number + 1])) })
+        Ok(BodyResult {
+            output: Some(output),
+            context: Some(Bytes::from(vec![number + 1])),
+            ..BodyResult::default()
+        })
     })
 }
 
@@ -35,7 +39,7 @@ fn failing(changes: bool) -> Fake {
         b"!" => Err(CallFailure::Trap),
         other => {
             let output = changes.then(|| Bytes::from(other.to_ascii_uppercase()));
-            Ok(BodyResult { output, context: None })
+            Ok(BodyResult { output, ..BodyResult::default() })
         }
     })
 }

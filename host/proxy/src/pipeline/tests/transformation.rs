@@ -30,7 +30,7 @@ fn changes_of_a_request_are_applied_in_order() {
         ],
         path: Some("/v2/%75sers".into()),
         method: Some("PUT".into()),
-        context: Bytes::new(),
+        ..RequestChanges::default()
     })]);
     let mut exchange =
         fixture.get("/a", &[("x-list", "a"), ("x-set", "old"), ("x-set", "older"), ("x-gone", "1")]);
@@ -153,7 +153,7 @@ fn changes_of_a_response_are_applied() {
             HeaderChange::Remove("server".into()),
         ],
         status: Some(418),
-        context: None,
+        ..ResponseChanges::default()
     })]);
     let origin = testing::response(&[("set-cookie", "a=1"), ("server", "x")], "tea");
     let response = through(&mut fixture.get("/", &[]), origin);
@@ -165,7 +165,11 @@ fn changes_of_a_response_are_applied() {
 
 #[test]
 fn a_response_that_breaks_a_rule_denies_or_stays_as_it_was() {
-    let change = |headers: Vec<HeaderChange>, status| ResponseChanges { headers, status, context: None };
+    let change = |headers: Vec<HeaderChange>, status| ResponseChanges {
+        headers,
+        status,
+        ..ResponseChanges::default()
+    };
     let broken = [
         change(vec![HeaderChange::Set(header("connection", "close"))], None),
         change(vec![HeaderChange::Set(header("content-length", "1"))], None),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use witgate_exchange::contracts::counter::{BucketStates, Draw, Unavailable};
+use witgate_exchange::contracts::counter::{BucketStates, Draw, Settlement, Unavailable};
 use witgate_exchange::contracts::*;
 use witgate_exchange::fault::FaultKind;
 
@@ -243,6 +243,8 @@ fn a_binding_that_is_left_out_draws_nothing_and_does_not_see_the_response() {
         fn charge<'a>(&'a self, _: &'a [Draw]) -> MaybeReady<'a, Result<BucketStates, Unavailable>> {
             MaybeReady::over(Err(Unavailable))
         }
+
+        fn settle(&self, _: Vec<Settlement>) {}
     }
 
     let bucket = || Bucket {

@@ -14,7 +14,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use witgate_exchange::contracts::MaybeReady;
-use witgate_exchange::contracts::counter::{BucketState, BucketStates, Counter, Draw, Unavailable};
+use witgate_exchange::contracts::counter::{
+    BucketState, BucketStates, Counter, Draw, Settlement, Unavailable,
+};
 use witgate_exchange::turn;
 
 /// Number of sets, which tests make smaller: 131,072 cells.
@@ -81,6 +83,11 @@ impl Counter for MemoryCounter {
             several => BucketStates::Several(self.charge_at(several, now)),
         }))
     }
+
+    fn settle(&self, settled: Vec<Settlement>) {
+        let now = u64::try_from((turn::now() - self.began).as_nanos()).unwrap_or(u64::MAX / 4);
+        settled.iter().for_each(|settled| self.settle_at(settled, now));
+    }
 }
 
 impl MemoryCounter {
@@ -107,6 +114,23 @@ impl MemoryCounter {
             None => lock(&self.shared)[shared_of(draw)].charge_shared(draw, now),
         };
         draw.rate.state(after.unwrap_or(full), now, draw.cost, after.is_some())
+    }
+
+    /// Settles one draw, in the cell in which its bucket is counted now.
+    fn settle_at(&self, settled: &Settlement, now: u64) {
+        let Settlement { bucket, policy, rate, change } = *settled;
+        let draw = Draw { bucket, policy, cost: 0, rate };
+        let mut set = self.lock_set(set_of(&draw, self.size));
+        match way_of(&set, &draw, now) {
+            Some(way) => {
+                let full = if set[way].bucket == bucket { set[way].full } else { 0 };
+                set[way] = Cell { bucket, full: rate.settle(full, now, change) };
+            }
+            None => {
+                let shared = &mut lock(&self.shared)[shared_of(&draw)];
+                shared.full = rate.settle(shared.full, now, change);
+            }
+        }
     }
 
     /// Charges all draws or none, at a time in nanoseconds since the table was made.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use witgate_exchange::contracts::MaybeReady;
-use witgate_exchange::contracts::store::{KeyStore, StoreError, StoreResult};
+use witgate_exchange::contracts::store::{KeyStore, PAGE, Page, RemovedPage, StoreError, StoreResult};
 
 /// Number of parts with a lock each, so that cores rarely contend for a lock.
 const SHARDS: usize = 64;
@@ -249,6 +249,59 @@ impl KeyStore for MemoryKeys {
             Ok((true, Some(change)))
         }))
     }
+
+    fn list<'a>(&'a self, space: &'a str, prefix: &'a str, after: Option<String>) -> StoreResult<'a, Page> {
+        let (names, next) = self.page(space, prefix, after.as_deref());
+        MaybeReady::over(Ok(Page { keys: names.iter().map(|name| key_of(space, name)).collect(), next }))
+    }
+
+    fn remove_page<'a>(
+        &'a self,
+        space: &'a str,
+        prefix: &'a str,
+        after: Option<String>,
+    ) -> StoreResult<'a, RemovedPage> {
+        let (names, next) = self.page(space, prefix, after.as_deref());
+        let mut removed = 0;
+        for name in &names {
+            let remove = |kept: Option<&StoredValue>| Ok((kept.is_some(), Some(Change::Remove)));
+            removed += usize::from(self.change(name, 0, remove).unwrap_or_default());
+        }
+        MaybeReady::over(Ok(RemovedPage { removed, next }))
+    }
+}
+
+impl MemoryKeys {
+    /// The names of one page, of one shard. No order is kept beside the entries, because most stores are never listed:
+    /// each page looks through its whole shard.
+    fn page(&self, space: &str, prefix: &str, after: Option<&str>) -> (Vec<Name>, Option<String>) {
+        let (shard, last) = after.and_then(|after| after.split_once('.')).unwrap_or(("0", ""));
+        let Some(index) = shard.parse().ok().filter(|index: &usize| *index < SHARDS) else {
+            return (Vec::new(), None);
+        };
+        let (wanted, after) = (name(space, prefix), name(space, last));
+        let now = Instant::now();
+        let shard = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = |kept: &StoredValue| kept.expires.is_none_or(|expires| expires > now);
+        let found = shard.entries.iter().filter(|(name, kept)| {
+            name.starts_with(&wanted) && (last.is_empty() || **name > after) && alive(kept)
+        });
+        let mut found: Vec<Name> = found.map(|(name, _)| Arc::clone(name)).collect();
+        drop(shard);
+        found.sort_unstable();
+        let is_more = found.len() > PAGE;
+        found.truncate(PAGE);
+        let next = match found.last().filter(|_| is_more) {
+            Some(last) => Some(format!("{index}.{}", key_of(space, last))),
+            None => (index + 1 < SHARDS).then(|| format!("{}.", index + 1)),
+        };
+        (found, next)
+    }
+}
+
+/// The key in a name of this space.
+fn key_of(space: &str, name: &[u8]) -> String {
+    String::from_utf8_lossy(&name[size_of::<u64>() + space.len()..]).into_owned()
 }
 
 fn number(value: &[u8]) -> Option<i64> {
