@@ -451,13 +451,16 @@ async fn a_connection_that_is_cut_for_an_unfinished_header_block_says_so_in_ever
 async fn the_filter_of_the_access_log_holds_for_requests_that_cannot_be_read() {
     let origin = Origin::named("origin").await;
     let own = "[[routes.filters]]\nkind = \"access-log\"\nenabled = true";
-    let text = config(&origin, own, "").replace(
-        "[gateway]\n",
-        "[gateway]\nfilters = [{ kind = \"access-log\", enabled = false }]\n",
-    );
+    let text = config(&origin, own, "")
+        .replace("[gateway]\n", "[gateway]\nfilters = [{ kind = \"access-log\", enabled = false }]\n");
     let gateway = Gateway::start(Scratch::new(), &text).await;
-    for unreadable in ["GET / HTTP/1.1\r\nhost: a\r\nno colon\r\n\r\n", "GET /\r\n\r\n", "GET /../x HTTP/1.1\r\nhost: a\r\n\r\n"] {
-        let answer = witgate_tests::raw(gateway.address(), unreadable.as_bytes(), Duration::from_millis(200)).await;
+    for unreadable in [
+        "GET / HTTP/1.1\r\nhost: a\r\nno colon\r\n\r\n",
+        "GET /\r\n\r\n",
+        "GET /../x HTTP/1.1\r\nhost: a\r\n\r\n",
+    ] {
+        let answer =
+            witgate_tests::raw(gateway.address(), unreadable.as_bytes(), Duration::from_millis(200)).await;
         assert!(answer.starts_with(b"HTTP/1.1 400 "), "{unreadable}");
     }
     assert_eq!(gateway.client().await.get("/read", &[]).await.status, 200);

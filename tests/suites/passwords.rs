@@ -21,7 +21,8 @@ async fn one_client_that_tries_passwords_leaves_room_for_others_and_busy_is_not_
     scratch.install(&plugin("basic-auth"), "basic_auth");
     // `alice:myPassword`, quick to verify, and somebody whose password takes long.
     let slow = ".".repeat(53);
-    scratch.write("users.htpasswd", format!("alice:{{SHA}}VBPuJHI7uixaa6LQGWx4s+5GKNE=\nslow:$2y$11${slow}\n"));
+    scratch
+        .write("users.htpasswd", format!("alice:{{SHA}}VBPuJHI7uixaa6LQGWx4s+5GKNE=\nslow:$2y$11${slow}\n"));
     let config = format!(
         "[data.users]\nfile = \"users.htpasswd\"\n\
          [plugins.basic-auth]\nfile = \"basic_auth.wasm\"\nunstable = true\n\
@@ -50,5 +51,9 @@ async fn one_client_that_tries_passwords_leaves_room_for_others_and_busy_is_not_
     assert!(tried.iter().filter(|reply| reply.status == 503).all(|reply| reply.header("retry-after") == "1"));
     assert_eq!(other, 200);
     let mut client = client_from("127.0.0.1", gateway.address()).await;
-    assert_eq!(client.get("/", &[("authorization", "Basic c2xvdzp4")]).await.status, 401, "busy is not remembered");
+    assert_eq!(
+        client.get("/", &[("authorization", "Basic c2xvdzp4")]).await.status,
+        401,
+        "busy is not remembered"
+    );
 }

@@ -156,7 +156,10 @@ mod tests {
             assert!(!published.contains("hunter2") && !published.contains("12345678"), "{published}");
             assert!(published.contains(" --> witgate.toml:"), "{published}");
         }
-        assert!(render(&failure.problems, &failure.sources, false).contains("12345678"), "on a terminal, as written");
+        assert!(
+            render(&failure.problems, &failure.sources, false).contains("12345678"),
+            "on a terminal, as written"
+        );
     }
 
     #[test]

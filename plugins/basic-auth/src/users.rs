@@ -49,7 +49,8 @@ impl Users {
     /// A hash of the file for an unknown name, always the same for the same name. Hashes of one file may differ in form and
     /// cost, so that the time of a verification would tell known names from unknown ones if these had one hash in common.
     fn decoy(&self, name: &str) -> &str {
-        let number = name.bytes().fold(0_usize, |number, byte| number.wrapping_mul(31).wrapping_add(byte.into()));
+        let number =
+            name.bytes().fold(0_usize, |number, byte| number.wrapping_mul(31).wrapping_add(byte.into()));
         let index = number.checked_rem(self.hashes.len()).unwrap_or_default();
         self.hashes.values().nth(index).map_or(NOBODY, String::as_str)
     }

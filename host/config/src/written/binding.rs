@@ -316,7 +316,9 @@ impl Grants {
         let headers: Vec<String> = self.headers.into_iter().map(|name| name.value.0).collect();
         let granted = self.credentials.as_deref().unwrap_or_default();
         for (index, name) in headers.iter().enumerate() {
-            if credentials::is_header(name, listed) && !granted.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            if credentials::is_header(name, listed)
+                && !granted.iter().any(|known| known.eq_ignore_ascii_case(name))
+            {
                 scope.report(
                     &format!("{at}/headers/{index}"),
                     format!("`{name}` is a credential, which `grants.headers` alone does not show"),

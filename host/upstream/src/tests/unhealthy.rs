@@ -220,7 +220,11 @@ async fn tunnel(on_unhealthy: OnUnhealthy) -> (Stream, Scene) {
     let stops = Origin::start(async move |mut visitor: Visitor| {
         while let Some(request) = visitor.request().await {
             if request.contains("upgrade: chat") {
-                visitor.send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\nhi").await;
+                visitor
+                    .send(
+                        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\nhi",
+                    )
+                    .await;
                 visitor.closed().await;
                 return;
             }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{StatusCode, Version};
+use witgate_config::model::Credentials;
 use witgate_exchange::contracts::{Binding, Contracts, Observer};
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::FaultKind;
 use witgate_exchange::log_entry::LogEntry;
 use witgate_exchange::record::Record;
-use witgate_config::model::Credentials;
 use witgate_tests::{Origin, guest};
 use witgate_wasm::Loaded;
 

@@ -8,6 +8,8 @@ use http_body::Body as _;
 use witgate_exchange::contracts::*;
 use witgate_exchange::fault::FaultKind;
 
+use crate::pipeline::BodyReader;
+
 use super::authentication::acceptance;
 use super::bodies::codings;
 use super::fake::{Fake, header, local};
@@ -425,9 +427,9 @@ fn stalled(pieces: &[&'static [u8]]) -> Body {
 
 #[test]
 fn a_peek_decides_on_what_is_there_when_the_client_waits_for_the_response() {
-    for (pieces, first, expected) in
-        [(&[][..], 10, ""), (&[b"one"], 10, "one"), (&[b"one", b" two"], 7, "one two")]
-    {
+    let cases: [(&[&[u8]], usize, &str); 3] =
+        [(&[], 10, ""), (&[b"one"], 10, "one"), (&[b"one", b" two"], 7, "one two")];
+    for (pieces, first, expected) in cases {
         let begun = std::time::Instant::now();
         let (bytes, complete, _) = seen(raw(Extent::Peek(first)), &[], stalled(pieces)).unwrap();
         assert_eq!((&bytes[..], complete), (expected.as_bytes(), false), "{first}");
@@ -489,11 +491,17 @@ fn two_bindings_that_read_alike_have_each_their_own_limit() {
         let (mut small, little) = noting(reading);
         let (mut large, much) = noting(reading);
         (small.limits.body, large.limits.body) = (1000, 100_000);
-        let mut exchange = Fixture::new([small, large]).exchange(Method::POST, "/", &[("content-encoding", coding)]);
+        let mut exchange =
+            Fixture::new([small, large]).exchange(Method::POST, "/", &[("content-encoding", coding)]);
         testing::run(descend(&mut exchange, Body::from(body))).map(drop).expect("nobody refuses");
         let little = little.lock().unwrap().pop().expect("it was called");
         let much = much.lock().unwrap().pop().expect("it was called");
-        assert!(little.bytes.len() < 2000 && much.bytes.len() == 4000, "{coding}: {} {}", little.bytes.len(), much.bytes.len());
+        assert!(
+            little.bytes.len() < 2000 && much.bytes.len() == 4000,
+            "{coding}: {} {}",
+            little.bytes.len(),
+            much.bytes.len()
+        );
     }
 }
 
@@ -510,7 +518,7 @@ fn what_a_decision_reads_arrives_within_the_time_for_bodies_however_steadily_it_
     let read = testing::run(async {
         let memory = witgate_exchange::replay::memory::BodyMemory::new(1 << 20, None);
         let facts = testing::facts(testing::head(Method::POST, "/", &[]));
-        let mut reader = crate::pipeline::body::reader::BodyReader::new(body);
+        let mut reader = BodyReader::new(body);
         let patience = Duration::from_millis(200);
         let read = reader.read(&facts, &memory, (reading, 100_000), patience);
         tokio::time::timeout(Duration::from_secs(10), read).await.expect("in time")

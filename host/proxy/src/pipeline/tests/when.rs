@@ -110,7 +110,9 @@ fn parameters_of_segments_lead_around_no_binding() {
     }
     let mut fixture = Fixture::new([marks("mark")]);
     condition(&mut fixture, "mark", "unless = { path = \"/files/{name}/{*rest}\" }");
-    for (path, expected) in [("/files/a/b", ""), ("/files/a;v=1/b", ""), ("/files;x/a/b", "mark"), ("/files/;x/b", "mark")] {
+    for (path, expected) in
+        [("/files/a/b", ""), ("/files/a;v=1/b", ""), ("/files;x/a/b", "mark"), ("/files/;x/b", "mark")]
+    {
         assert_eq!(marked(&mut fixture.get(path, &[])), expected, "{path}");
     }
 }

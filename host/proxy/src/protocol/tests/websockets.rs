@@ -58,7 +58,8 @@ fn a_response_that_is_made_here_opens_no_tunnel() {
 fn switched(fields: &'static str) -> (String, u16) {
     let origin = RawOrigin::serving_heads(move |client, head| {
         let right = super::accepting(head);
-        let accept = right.lines().find_map(|line| line.strip_prefix("sec-websocket-accept: ")).expect("a field");
+        let accept =
+            right.lines().find_map(|line| line.strip_prefix("sec-websocket-accept: ")).expect("a field");
         let fields = fields.replace("ACCEPT", accept);
         client.send(format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\n").as_bytes());
     });
@@ -96,10 +97,14 @@ fn a_redirect_passes_with_its_location() {
         let (_plane, address) = in_front_of(origin.address);
         run(async {
             let mut client = http2_client(address).await;
-            let mut request = Request::connect("http://a.example/chat").body(Empty::new()).expect("a request");
+            let mut request =
+                Request::connect("http://a.example/chat").body(Empty::new()).expect("a request");
             request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
             let response = client.send_request(request).await.expect("a response");
-            assert_eq!((response.status().as_u16(), &response.headers()["location"]), (status, &"/other?a=1".parse().expect("a value")));
+            assert_eq!(
+                (response.status().as_u16(), &response.headers()["location"]),
+                (status, &"/other?a=1".parse().expect("a value"))
+            );
             assert!(!response.headers().contains_key("content-length"));
         });
     }
