@@ -244,14 +244,6 @@ impl AllSeries {
     }
 }
 
-/// A counter for each kind of fault.
-pub(super) struct FaultCounters(pub(super) [Counter; FaultKind::ALL.len()]);
-
-impl Default for FaultCounters {
-    fn default() -> Self {
-        FaultCounters(std::array::from_fn(|_| Counter::default()))
-    }
-}
 
 /// All metrics.
 #[derive(Default)]

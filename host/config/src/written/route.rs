@@ -233,6 +233,7 @@ impl Route {
             filters: Vec::new(),
             auth: model::Auth::Optional,
             callers: model::Callers::default(),
+            cache: None,
             timeout,
             body_bytes: None,
             merge_slashes: true,

@@ -8,7 +8,7 @@ use crate::pointer::child;
 use crate::scalar::{HostPattern, Text};
 
 /// The keys of a route that are about HTTP requests.
-const OF_REQUESTS: [&str; 20] = [
+const OF_REQUESTS: [&str; 28] = [
     "host",
     "hosts",
     "path",
@@ -29,6 +29,14 @@ const OF_REQUESTS: [&str; 20] = [
     "auth",
     "body_limit",
     "merge_slashes",
+    "grpc",
+    "grpc_bridge",
+    "transcode",
+    "publish",
+    "allow",
+    "deny",
+    "dry_run",
+    "cache",
 ];
 
 /// The listeners of a route that takes connections; `None` if it takes requests. Such a route has `sni` or `alpn`, or all
