@@ -54,6 +54,7 @@ fn of_pod(variable: &dyn Fn(&str) -> Option<String>, account: &Path) -> Result<R
         server_name: None,
         ca: Some(account.join("ca.crt")),
         client_certificate: None,
+        spiffe_ids: Vec::new(),
         insecure_skip_verify: false,
     };
     let host = host.trim_matches(['[', ']']).to_owned();
