@@ -92,6 +92,9 @@ fn fits(all: &[Note]) -> bool {
     all.len() <= MOST && all.iter().map(size).sum::<usize>() <= ALL
 }
 
+/// Costs by the names of policies.
+pub type Costs = Vec<(Box<str>, u32)>;
+
 /// What a call leaves beside its result: taken and applied by the pipeline once the result is known to be good.
 #[derive(Debug, Default)]
 pub struct Left {
@@ -100,7 +103,7 @@ pub struct Left {
     /// The `Host` that the upstream is to see; set where the notes go.
     pub host: Option<Box<str>>,
     /// What the request has cost, by policy, and where that is said.
-    pub costs: Option<(Arc<Settling>, Vec<(Box<str>, u32)>)>,
+    pub costs: Option<(Arc<Settling>, Costs)>,
     /// Attributes for the span of the call.
     pub attributes: Vec<(Box<str>, Box<str>)>,
 }

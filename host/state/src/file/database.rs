@@ -116,6 +116,9 @@ impl Store {
     }
 }
 
+/// Names of values, and the last name that was read if there may be more.
+pub(super) type NamesPage = (Vec<Vec<u8>>, Option<Vec<u8>>);
+
 /// A transaction in progress.
 pub(super) struct Changes<'t> {
     buckets: Table<'t, u128, u64>,
@@ -268,7 +271,7 @@ impl<'t> Changes<'t> {
         prefix: &[u8],
         after: Option<&[u8]>,
         most: usize,
-    ) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), StorageError> {
+    ) -> Result<NamesPage, StorageError> {
         let begin = match after {
             Some(after) => Bound::Excluded((plugin, after)),
             None => Bound::Included((plugin, prefix)),

@@ -101,9 +101,12 @@ impl Position {
     }
 }
 
+/// The next cursor, and names with sealed entries.
+pub(super) type IndexPage = (u64, Vec<(String, Vec<u8>)>);
+
 /// A page of an index as the script returns it: the next cursor, and names with sealed entries. `None` if it does not
 /// have that form.
-pub(super) fn parse(answer: Value) -> Option<(u64, Vec<(String, Vec<u8>)>)> {
+pub(super) fn parse(answer: Value) -> Option<IndexPage> {
     let mut parts = Vec::<Vec<u8>>::from_redis_value(answer).ok()?.into_iter();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok();
     if parts.next()? != b"page" || parts.len() > 1 + 2 * MOST {

@@ -138,6 +138,10 @@ impl Http1 {
     }
 
     /// Prepares a request for sending. What is already available of its body is sent together with the head.
+    #[expect(
+        clippy::result_large_err,
+        reason = "a boxed failure would allocate where a request is sent again"
+    )]
     fn begin(
         &mut self,
         order: &UpstreamRequest<'_>,
@@ -259,6 +263,10 @@ impl Http1 {
     }
 
     /// Sends as much as the socket takes and the body supplies.
+    #[expect(
+        clippy::result_large_err,
+        reason = "a boxed failure would allocate where a request is sent again"
+    )]
     fn send_on(&mut self, context: &mut Context<'_>) -> Result<(), SendFailure> {
         if self.refused.is_some() || self.sending.is_over() {
             return Ok(());
