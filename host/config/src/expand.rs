@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::file;
+use crate::redact::Inserted;
 
 /// Where references are resolved, and how much was resolved so far.
 pub(crate) struct Surroundings<'e> {
@@ -10,6 +11,9 @@ pub(crate) struct Surroundings<'e> {
     variable: &'e dyn Fn(&str) -> Option<String>,
     /// The files that `${file:}` has read.
     pub(crate) files: Vec<PathBuf>,
+    /// The texts that were inserted, each with its reference. Messages show the reference, because the text may be a
+    /// secret.
+    pub(crate) inserted: Vec<Inserted>,
     /// How many more bytes may be inserted.
     room: usize,
 }
@@ -21,7 +25,7 @@ const ROOM: usize = 64 << 20;
 impl<'e> Surroundings<'e> {
     /// Resolves references with these variables.
     pub(crate) fn new(variable: &'e dyn Fn(&str) -> Option<String>) -> Self {
-        Surroundings { variable, files: Vec::new(), room: ROOM }
+        Surroundings { variable, files: Vec::new(), inserted: Vec::new(), room: ROOM }
     }
 }
 
@@ -82,7 +86,9 @@ fn replace(reference: &str, folder: &Path, surroundings: &mut Surroundings) -> R
     if let Some(path) = reference.strip_prefix("file:") {
         let path = folder.join(path);
         surroundings.files.push(path.clone());
-        return read_file(&path);
+        let text = read_file(&path)?;
+        surroundings.inserted.push(Inserted::new(reference, &text));
+        return Ok(text);
     }
     let (name, default) =
         reference.split_once(":-").map_or((reference, None), |(name, default)| (name, Some(default)));
@@ -95,7 +101,10 @@ fn replace(reference: &str, folder: &Path, surroundings: &mut Surroundings) -> R
     }
     match ((surroundings.variable)(name), default) {
         (Some(value), Some(default)) if value.is_empty() => Ok(default.to_owned()),
-        (Some(value), _) => Ok(value),
+        (Some(value), _) => {
+            surroundings.inserted.push(Inserted::new(reference, &value));
+            Ok(value)
+        }
         (None, Some(default)) => Ok(default.to_owned()),
         (None, None) => Err(Unexpanded {
             message: format!("the environment variable `{name}` is not set"),

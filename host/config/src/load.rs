@@ -137,6 +137,7 @@ fn build(mut sources: SourceMap) -> Result<Loaded, Failure> {
     let mut document = document::read(&sources, &mut surroundings);
     let mut files: Vec<PathBuf> = sources.files.iter().map(|(path, _)| path.clone()).collect();
     files.append(&mut surroundings.files);
+    sources.inserted = surroundings.inserted;
     let mut problems = std::mem::take(&mut document.problems);
     let mut config = None;
     // An incomplete tree would be reported for mistakes that are not in the files.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use crate::redact::Inserted;
+
 /// A position in one of the files of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
@@ -50,6 +52,8 @@ pub struct SourceMap {
     pub files: Vec<(PathBuf, String)>,
     /// Where each key was written, by its dotted path, e.g. `routes[2].path`.
     pub keys: BTreeMap<String, Span>,
+    /// The texts that were inserted for references.
+    pub inserted: Vec<Inserted>,
 }
 
 impl SourceMap {

@@ -12,6 +12,23 @@ pub fn render(problems: &[Problem], sources: &SourceMap, color: bool) -> String 
     rendered.collect::<Vec<_>>().join("\n\n")
 }
 
+/// Renders a problem for log and status: with its place, but without the line that is there, which may have a secret.
+pub fn render_for_log(problem: &Problem, sources: &SourceMap) -> String {
+    let span = sources.place(problem);
+    let mut rendered = match span {
+        None if !problem.key.is_empty() => format!("error: {}: ", problem.key),
+        _ => "error: ".to_owned(),
+    };
+    rendered.push_str(&sources.publishable(problem, &problem.message));
+    if let Some(span) = span {
+        rendered.push_str(&format!("\n --> {}", sources.position(span)));
+    }
+    if let Some(hint) = &problem.hint {
+        rendered.push_str(&format!("\n  = help: {}", sources.publishable(problem, hint)));
+    }
+    rendered
+}
+
 impl Failure {
     /// All problems, rendered, with a line that counts them.
     pub fn render(&self, color: bool) -> String {
@@ -30,6 +47,7 @@ fn report<'p>(problem: &'p Problem, sources: &'p SourceMap) -> Vec<Group<'p>> {
         None if !problem.key.is_empty() => format!("{}: {}", problem.key, problem.message),
         _ => problem.message.clone(),
     };
+    let title = sources.without_inserted(&title).into_owned();
     let mut group = Level::ERROR.primary_title(title).elements(Vec::<Snippet<Annotation>>::new());
     if let Some(span) = span
         && let Some(snippet) = snippet(span, sources)
@@ -37,7 +55,7 @@ fn report<'p>(problem: &'p Problem, sources: &'p SourceMap) -> Vec<Group<'p>> {
         group = group.element(snippet);
     }
     if let Some(hint) = &problem.hint {
-        group = group.element(Level::HELP.message(hint));
+        group = group.element(Level::HELP.message(sources.without_inserted(hint)));
     }
     vec![group]
 }

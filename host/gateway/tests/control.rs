@@ -359,3 +359,34 @@ async fn a_problem_that_a_reload_finds_late_has_file_and_line() {
         assert_eq!(words(&gateway).await, "one", "the last good version serves");
     }
 }
+
+#[tokio::test]
+async fn a_refused_reload_shows_no_secret_in_status_and_log() {
+    let scratch = Scratch::new();
+    scratch.write("token", "swordfish-token\n");
+    let gateway = Gateway::start(scratch, &saying("one")).await;
+    let wrong = "[gateway]\ndrain_timeout = \"${file:token}\"\n\
+                 [[routes]]\npath = \"/b\"\nrespond = { status = 200 }\n\
+                 filters = [{ kind = \"headers\", request = { set = { authorization = \"Bearer hunter2\" } }, nothing = 1 }]\n";
+    gateway.scratch.write("witgate.toml", format!("{PREAMBLE}{}{wrong}", saying("two")));
+    eventually("the refusal", async || !last_change(&gateway).await["applied"].as_bool().unwrap()).await;
+    let reloaded = command(&gateway, &["reload"]);
+    let status = command(&gateway, &["status"]);
+    eventually("the log to say why", async || gateway.output().contains("nothing")).await;
+    for (what, shown) in [
+        ("/status", gateway.admin_get("/status").await.text().to_owned()),
+        ("/reload", gateway.admin_post("/reload").await.text().to_owned()),
+        ("reload", String::from_utf8_lossy(&reloaded.stderr).into_owned()),
+        ("status", String::from_utf8_lossy(&status.stdout).into_owned()),
+        ("the log", gateway.output()),
+    ] {
+        for secret in ["swordfish", "hunter2"] {
+            assert!(!shown.contains(secret), "{what}: {shown}");
+        }
+        assert!(shown.contains("drain_timeout") || shown.contains("${file:token}"), "{what}: {shown}");
+        assert!(shown.contains("witgate.toml:"), "{what}: {shown}");
+    }
+    let validated = command(&gateway, &["validate"]);
+    let shown = String::from_utf8_lossy(&validated.stderr).into_owned();
+    assert!(!shown.contains("swordfish") && shown.contains("${file:token}"), "{shown}");
+}

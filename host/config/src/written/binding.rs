@@ -92,8 +92,8 @@ struct Grants {
     /// Files of `[data]` that may be read. Without this key, a plugin that imports `data` is refused; with an empty
     /// list it is loaded and every use is denied.
     data: Option<Vec<String>>,
-    /// Request headers whose values a plugin that exports `observe` sees. Whoever lists `authorization` or `cookie`
-    /// passes credentials to it.
+    /// Request headers whose values a plugin that exports `observe` sees. A credential among them must be named in
+    /// `grants.credentials`, too.
     headers: Vec<Text<HeaderName>>,
     /// Upstreams that a routing plugin may choose.
     route_to: Vec<String>,
@@ -258,9 +258,22 @@ impl Grants {
         for (index, name) in self.data.iter().flatten().enumerate() {
             scope.check_data(&format!("{at}/data/{index}"), name);
         }
+        let headers: Vec<String> = self.headers.into_iter().map(|name| name.value.0).collect();
+        let granted = self.credentials.as_deref().unwrap_or_default();
+        for (index, name) in headers.iter().enumerate() {
+            if credentials::is_header(name, listed)
+                && !granted.iter().any(|known| known.eq_ignore_ascii_case(name))
+            {
+                scope.report(
+                    &format!("{at}/headers/{index}"),
+                    format!("`{name}` is a credential, which `grants.headers` alone does not show"),
+                    Some("name it in `grants.credentials` too".to_owned()),
+                );
+            }
+        }
         model::Grants {
             data: self.data,
-            headers: self.headers.into_iter().map(|name| name.value.0).collect(),
+            headers,
             fetch: self.fetch,
             store: self.store.map(|spaces| spaces.into_iter().map(|space| space.value.0).collect()),
             route_to: self.route_to,
@@ -356,6 +369,11 @@ mod tests {
             ("tick = \"99ms\"\n", "`tick` must be at least 100ms"),
             ("tick = \"0s\"\n", "`tick` must be at least 100ms"),
             ("grants.headers = [\"no header\"]\n", "a header name"),
+            ("grants.headers = [\"Cookie\"]\n", "`cookie` is a credential"),
+            (
+                "grants = { headers = [\"x-key\"], credentials = [\"cookie\"] }\ncredentials = { headers = [\"X-Key\"] }\n",
+                "`x-key` is a credential",
+            ),
         ] {
             let Err(failure) = parsed(wrong) else { panic!("{wrong} is refused") };
             assert!(failure.render(false).contains(expected), "{wrong}: {}", failure.render(false));

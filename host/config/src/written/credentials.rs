@@ -56,6 +56,11 @@ impl Credentials {
     }
 }
 
+/// Whether a header, by its name in lower case, carries credentials.
+pub(super) fn is_header(name: &str, listed: Option<&model::Credentials>) -> bool {
+    ALWAYS.contains(&name) || listed.is_some_and(|listed| listed.headers.iter().any(|known| known == name))
+}
+
 /// The granted names at this pointer. Each is that of a credential.
 pub(super) fn granted(
     names: Vec<String>,

@@ -68,7 +68,7 @@ pub(crate) struct Gateway {
     /// ordinary character (`opaque`).
     encoded_slashes: EncodedSlashes,
     /// Whether header names with underscores are accepted. Many frameworks treat `x_user` and `x-user` as the same
-    /// name.
+    /// name. Those that could be taken for identity headers or forwarding headers are removed in any case.
     underscores_in_headers: bool,
     /// The state in which the draws of rate-limiting plugins are counted, by its name under `[state]`. Without it, a built-in
     /// state of kind `memory`.

@@ -158,7 +158,8 @@ impl ConfigReading {
         let trouble = |told: String| {
             let binding = told.split_once(": ").map_or(told.as_str(), |(binding, _)| binding);
             let problem = Problem { key: format!("bindings.{binding}"), ..Problem::default() };
-            ChangeProblem { place: place(&self.sources, &problem), ..ChangeProblem::from(shortened(&told)) }
+            let told = shortened(&self.sources.without_inserted(&told));
+            ChangeProblem { place: place(&self.sources, &problem), ..ChangeProblem::from(told) }
         };
         told.into_iter().map(trouble).collect()
     }
@@ -223,13 +224,9 @@ impl Refusal {
         let mut room = TOLD;
         for problem in &self.problems {
             let trouble = ChangeProblem {
-                message: shortened(&problem.message),
+                message: shortened(&self.sources.publishable(problem, &problem.message)),
                 place: place(&self.sources, problem),
-                rendered: shortened(&witgate_config::render(
-                    std::slice::from_ref(problem),
-                    &self.sources,
-                    false,
-                )),
+                rendered: shortened(&witgate_config::render_for_log(problem, &self.sources)),
             };
             let size = trouble.message.len() + trouble.rendered.len();
             if size > room {
