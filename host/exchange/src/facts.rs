@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, Version};
+use http::{HeaderName, HeaderValue, Method, Response, Version};
 
 use crate::arrival::Completion;
 use crate::body::Body;
@@ -63,8 +63,10 @@ pub struct Facts {
 impl Facts {
     /// The facts of a request whose head was complete at `begun`, before any stage has seen it.
     pub fn new(head: Arc<RequestHead>, version: Version, begun: Instant) -> Self {
+        // gRPC is spoken over HTTP/2 only, and its calls are POSTs. Others would not understand a fault in its form.
+        let calls = version == Version::HTTP_2 && head.method == Method::POST;
         Facts {
-            dialect: Dialect::of(&head.headers),
+            dialect: if calls { Dialect::of(&head.headers) } else { Dialect::Problem },
             head,
             trusted_peer: false,
             begun,

@@ -290,10 +290,12 @@ impl std::error::Error for Fault {}
 
 #[cfg(test)]
 mod tests {
+    use http::Version;
     use http::header::RETRY_AFTER;
     use http_body::Body as _;
 
     use super::*;
+    use crate::facts::Facts;
     use crate::testing;
 
     fn told(kind: FaultKind, dialect: Dialect, method: &Method) -> Response<Body> {
@@ -379,8 +381,11 @@ mod tests {
 
     #[test]
     fn the_dialect_is_that_of_the_client_and_is_found_once() {
-        let dialect =
-            |kind| testing::facts(testing::head(Method::POST, "/", &[("content-type", kind)])).dialect;
+        let facts = |version, method, kind| {
+            let head = testing::head(method, "/", &[("content-type", kind)]);
+            Facts::new(std::sync::Arc::new(head), version, std::time::Instant::now())
+        };
+        let dialect = |kind| facts(Version::HTTP_2, Method::POST, kind).dialect;
         assert_eq!(dialect("application/grpc"), Dialect::Grpc);
         assert_eq!(dialect("application/grpc+proto"), Dialect::Grpc);
         assert_eq!(dialect("application/grpc; charset=utf-8"), Dialect::Grpc);
@@ -393,8 +398,16 @@ mod tests {
         ] {
             assert_eq!(dialect(other), Dialect::Problem, "{other}");
         }
-        let mut facts =
-            testing::facts(testing::head(Method::POST, "/", &[("content-type", "application/grpc")]));
+        for (version, method) in [
+            (Version::HTTP_11, Method::POST),
+            (Version::HTTP_10, Method::POST),
+            (Version::HTTP_2, Method::GET),
+            (Version::HTTP_2, Method::PUT),
+        ] {
+            let other = facts(version, method.clone(), "application/grpc").dialect;
+            assert_eq!(other, Dialect::Problem, "{version:?} {method}");
+        }
+        let mut facts = facts(Version::HTTP_2, Method::POST, "application/grpc");
         let head = std::sync::Arc::make_mut(&mut facts.head);
         head.headers.insert("content-type", HeaderValue::from_static("application/json"));
         let response = facts.fault(Fault::new(FaultKind::RequestTimeout));

@@ -4,6 +4,7 @@ pub(crate) mod download;
 pub(crate) mod failure;
 pub(crate) mod observed_body;
 pub(crate) mod resumed;
+pub(crate) mod tunnel;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};

@@ -1,6 +1,7 @@
 //! One attempt: gets a connection to the endpoint that was picked, sends the request, and reads the response head.
 
 pub(crate) mod http1;
+pub(crate) mod switch;
 pub(crate) mod upload;
 
 use std::rc::Rc;
@@ -126,7 +127,7 @@ pub(crate) async fn send(
         let is_movable = || order.is_repeatable() && anew.is_possible();
         let answered = tokio::select! {
             biased;
-            answered = asked => answered,
+            answered = asked => answered.and_then(|response| switch::admit(order, response)),
             fault = attempt.checks_failed(is_movable), if attempt.is_checked() => Err(SendFailure::ChecksFailed(fault)),
         };
         let lost = match answered {
@@ -376,7 +377,7 @@ fn supervise(
         let Some(stream) = lease.into_switched() else {
             return Err(Fault::new(FaultKind::UpstreamProtocol).cause("101 before the request was through"));
         };
-        notes.switched = Some(stream);
+        notes.switched = Some(response::tunnel::supervise(stream, &attempt));
         return Ok(response);
     }
     let source = stream.map_or(Source::Http1, Source::Http2);

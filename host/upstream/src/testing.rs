@@ -26,6 +26,11 @@ use witgate_telemetry::InService;
 use crate::discovery::Discovery;
 use crate::{CurrentUpstreams, Upstream, Upstreams};
 
+/// The value of `Sec-WebSocket-Accept` for a value of `Sec-WebSocket-Key` (RFC 6455 section 4.2.2).
+pub fn websocket_accept(key: &[u8]) -> String {
+    crate::send::switch::websocket_accept(key)
+}
+
 /// A configuration without listeners, routes or upstreams.
 pub fn config() -> Config {
     Config {

@@ -216,3 +216,20 @@ fn another_source_begins_anew_and_the_last_good_set_stays_until_it_has_told_one(
     let third = second.begin(None, Limits::default(), true, None);
     assert!(third.good().is_none(), "the fixed list is known from the start");
 }
+
+#[test]
+fn the_first_set_is_awaited_until_it_is_in_service() {
+    let (sink, _) = sink(Limits::default());
+    assert!(sink.is_awaited(0), "nothing is known yet");
+    sink.whole(several([1])).unwrap();
+    let (_, version) = sink.good().unwrap();
+    assert!(sink.is_awaited(version - 1), "it is known, but no request can use it");
+    assert!(!sink.is_awaited(version));
+
+    let (failing, _) = self::sink(Limits::default());
+    failing.failed("the registry does not answer".to_owned());
+    assert!(!failing.is_awaited(0), "a source that fails does not hold up the start");
+    failing.whole(several([1])).unwrap();
+    let (_, version) = failing.good().unwrap();
+    assert!(failing.is_awaited(version - 1) && !failing.is_awaited(version));
+}

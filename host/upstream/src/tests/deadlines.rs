@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use witgate_exchange::body::Body;
-use witgate_exchange::fault::FaultKind;
+use witgate_exchange::fault::{Dialect, FaultKind};
 
 use super::origin::{Origin, Visitor};
 use super::{HELLO, exchange, forward, settings, snapshot};
@@ -70,6 +70,8 @@ fn a_deadline_that_has_passed_is_said_in_the_client_s_words() {
         });
         let snapshot = snapshot(settings(&[origin.address]));
         let mut call = exchange(&snapshot, Method::POST, &[GRPC, ("grpc-timeout", "50m")]);
+        // As it is for a call that came over HTTP/2.
+        call.facts.dialect = Dialect::Grpc;
         let fault = forward(&mut call, Body::Empty).await.unwrap_err();
         let answer = call.facts.fault(fault);
         assert_eq!(answer.status(), StatusCode::OK);

@@ -9,11 +9,14 @@ use futures_util::future::join_all;
 use http::Method;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use witgate_config::model::{Check, Health, OnUnhealthy, RetryOn, Upstream};
 use witgate_exchange::body::{Body, BodyError};
+use witgate_exchange::facts::Switched;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::record::Why;
+use witgate_wire::stream::{Side, Stream};
 
 use super::health::{RunningHealth, health, http};
 use super::origin::{Origin, Visitor};
@@ -207,5 +210,68 @@ fn an_endpoint_that_is_drained_finishes_what_it_has() {
         };
         let (waited, ()) = futures_util::future::join(asking, drain).await;
         assert!(waited.is_err(), "only failed checks end what waits");
+    });
+}
+
+/// The upstream's side of a tunnel to an endpoint that then stops, and the scene of both.
+async fn tunnel(on_unhealthy: OnUnhealthy) -> (Stream, Scene) {
+    let stopped = Arc::<AtomicBool>::default();
+    let is_stopped = stopped.clone();
+    let stops = Origin::start(async move |mut visitor: Visitor| {
+        while let Some(request) = visitor.request().await {
+            if request.contains("upgrade: chat") {
+                visitor
+                    .send(
+                        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\nhi",
+                    )
+                    .await;
+                visitor.closed().await;
+                return;
+            }
+            while is_stopped.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            visitor.send(HELLO).await;
+        }
+    });
+    let works = Origin::answering(HELLO);
+    let snapshot = snapshot(upstream(&stops, &works, on_unhealthy));
+    let kept = RunningHealth::new(&snapshot);
+    let healthy =
+        || status(&snapshot.upstreams)[0].endpoints.iter().all(|one| one.health == HealthState::Healthy);
+    super::eventually("healthy endpoints", healthy).await;
+    let scene = Scene { stopped, stops, works, snapshot, _kept: kept };
+    let mut request = exchange(&scene.snapshot, Method::GET, &[]);
+    request.facts.upgrade = Some("chat".parse().expect("a value"));
+    let response = forward(&mut request, Body::Empty).await.expect("a response");
+    assert_eq!(response.status(), http::StatusCode::SWITCHING_PROTOCOLS);
+    let switched = request.facts.switched.take().and_then(Switched::into_side);
+    let Some(Side::Switched(mut tunnel)) = switched else { panic!("no tunnel") };
+    let mut greeting = [0; 2];
+    tunnel.read_exact(&mut greeting).await.expect("a greeting");
+    assert_eq!(&greeting, b"hi");
+    (tunnel, scene)
+}
+
+fn is_unhealthy(scene: &Scene) -> bool {
+    status(&scene.snapshot.upstreams)[0].endpoints.iter().any(|one| one.health == HealthState::Unhealthy)
+}
+
+#[test]
+fn reset_ends_tunnels_and_retry_leaves_them_alone() {
+    run(async {
+        let (mut reset, scene) = tunnel(OnUnhealthy::Reset).await;
+        let reading = async { reset.read(&mut [0; 8]).await };
+        let stop = async { scene.stopped.store(true, Ordering::SeqCst) };
+        let (read, ()) = timeout(SOON, futures_util::future::join(reading, stop)).await.expect("in time");
+        let error = read.expect_err("the tunnel is cut");
+        assert!(error.to_string().contains("health checks failed"), "{error}");
+
+        let (mut kept, scene) = tunnel(OnUnhealthy::Retry).await;
+        scene.stopped.store(true, Ordering::SeqCst);
+        super::eventually("failed checks", || is_unhealthy(&scene)).await;
+        kept.write_all(b"still").await.expect("an open tunnel");
+        let read = timeout(Duration::from_millis(200), kept.read(&mut [0; 8])).await;
+        assert!(read.is_err(), "the tunnel is open");
     });
 }

@@ -58,6 +58,26 @@ fn their_number_is_not_limited_but_their_bytes_are() {
 }
 
 #[test]
+fn their_bytes_are_limited_for_all_attempts_of_an_exchange_together() {
+    let heads = format!("HTTP/1.1 103 Early Hints\r\nlink: <{}>\r\n\r\n", "a".repeat(10_000)).repeat(6);
+    let origin = RawOrigin::serving(move |client| {
+        client.send(heads.as_bytes());
+        // The attempt fails, and the request is sent again.
+        let _ = client.0.shutdown(std::net::Shutdown::Both);
+    });
+    let (_plane, address) = start(|config| {
+        forward(config, origin.address);
+        let retry = &mut config.upstreams.get_mut("origin").expect("it was added").retry;
+        retry.attempts = 4;
+        retry.on = witgate_config::model::RetryOn { reset: true, ..Default::default() };
+    });
+    let told = Client::connect(address).send(GET).until("}");
+    assert!(told.contains("HTTP/1.1 502 ") && told.contains("\"upstream-protocol\""), "{}", told.len());
+    assert_eq!(told.matches("HTTP/1.1 103 ").count(), 13, "that is 128 KiB");
+    assert_eq!(origin.heads().len(), 3);
+}
+
+#[test]
 fn they_do_not_extend_the_time_for_the_response() {
     let origin = RawOrigin::serving(|client| {
         // The gateway closes the connection when the time is up.
@@ -113,9 +133,8 @@ fn an_http2_client_gets_them_too() {
 #[test]
 fn a_switch_of_protocols_has_no_transfer_coding() {
     for field in ["transfer-encoding: chunked", "transfer-encoding: gzip", "content-length: 3"] {
-        let answer = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n{field}\r\n\r\n"
-        );
+        let switch = super::accepting(&String::from_utf8_lossy(super::SWITCH));
+        let answer = format!("{}{field}\r\n\r\n", switch.trim_end_matches("\r\n").to_owned() + "\r\n");
         let origin = RawOrigin::answering(answer);
         let (_plane, address) = in_front_of(origin.address);
         let told = Client::connect(address).send(super::SWITCH).until("\r\n\r\n");

@@ -429,7 +429,19 @@ fn upstream(origin: SocketAddr) -> model::Upstream {
 }
 
 pub(super) const SWITCH: &[u8] =
-    b"GET /chat HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
+    b"GET /chat HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// The 101 that answers a handshake with this head.
+pub(super) fn accepting(head: &str) -> String {
+    let key = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("sec-websocket-key").then_some(value)
+    });
+    let accept = witgate_upstream::testing::websocket_accept(key.expect("a key").as_bytes());
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {accept}\r\n\r\n"
+    )
+}
 
 /// An origin that waits for the test's signal, then switches protocols and echoes what it receives.
 fn echoing_origin(go: std::sync::mpsc::Receiver<()>) -> (SocketAddr, std::thread::JoinHandle<()>) {
@@ -437,14 +449,14 @@ fn echoing_origin(go: std::sync::mpsc::Receiver<()>) -> (SocketAddr, std::thread
     let address = listener.local_addr().expect("an address");
     let thread = std::thread::spawn(move || {
         let mut client = Client(listener.accept().expect("a connection").0);
-        let head = client.until("\r\n\r\n").to_ascii_lowercase();
-        assert!(head.contains("\r\nupgrade: websocket\r\n"), "{head}");
+        let head = client.until("\r\n\r\n");
+        assert!(head.to_ascii_lowercase().contains("\r\nupgrade: websocket\r\n"), "{head}");
         go.recv().expect("the word to go");
         client.0.set_nonblocking(true).expect("a socket");
         let early = client.0.read(&mut [0; 16]);
         assert!(early.is_err(), "bytes came before the 101: {early:?}");
         client.0.set_nonblocking(false).expect("a socket");
-        client.send(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+        client.send(accepting(&head).as_bytes());
         let mut buffer = [0; 1024];
         loop {
             match client.0.read(&mut buffer) {

@@ -23,6 +23,11 @@ impl RawOrigin {
 
     /// Lets `serve` answer every request, whose head was read.
     pub(super) fn serving(serve: impl Fn(&mut Client) + Send + Sync + 'static) -> RawOrigin {
+        RawOrigin::serving_heads(move |client, _| serve(client))
+    }
+
+    /// Lets `serve` answer every request, with its head.
+    pub(super) fn serving_heads(serve: impl Fn(&mut Client, &str) + Send + Sync + 'static) -> RawOrigin {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let heads = Arc::new(Mutex::new(Vec::new()));
@@ -33,8 +38,8 @@ impl RawOrigin {
                 std::thread::spawn(move || {
                     let mut client = Client(stream);
                     while let Some(head) = head(&mut client) {
-                        seen.lock().expect("no panic").push(head);
-                        serve(&mut client);
+                        seen.lock().expect("no panic").push(head.clone());
+                        serve(&mut client, &head);
                     }
                 });
             }

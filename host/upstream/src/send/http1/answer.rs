@@ -72,8 +72,9 @@ struct Parts {
 
 impl HeadReader {
     /// Takes the head out of `arrived`. The response has no hop-by-hop headers. `None` if more bytes are needed.
-    /// `informational` takes the heads of informational responses before it (RFC 9110 section 15.2), except for `100
-    /// Continue`: no endpoint is asked for one, because the gateway itself meets the expectation of a client.
+    /// `informational` takes the heads of informational responses before it with their lengths in bytes (RFC 9110 section
+    /// 15.2), except for `100 Continue`: no endpoint is asked for one, because the gateway itself meets the expectation
+    /// of a client.
     ///
     /// # Errors
     /// What is malformed. Nothing more can be read from the connection then.
@@ -81,7 +82,7 @@ impl HeadReader {
         &mut self,
         arrived: &mut BytesMut,
         asked: RequestKind,
-        mut informational: impl FnMut(Response<()>),
+        mut informational: impl FnMut(Response<()>, usize) -> Result<(), &'static str>,
     ) -> Result<Option<ResponseHead>, &'static str> {
         loop {
             let seen = arrived.len().min(BEGIN.len());
@@ -90,12 +91,12 @@ impl HeadReader {
             }
             let most = asked.response_headers;
             let Some(section) = self.0.take(arrived, most, response::TOO_MANY)? else { return Ok(None) };
-            let head = Parts::read(&section)?.finish(asked)?;
+            let (head, bytes) = (Parts::read(&section)?.finish(asked)?, section.bytes.len());
             self.0.give_back(section);
             match head.response.status() {
                 StatusCode::CONTINUE => {}
                 status if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS => {
-                    informational(head.response);
+                    informational(head.response, bytes)?;
                 }
                 _ => return Ok(Some(head)),
             }

@@ -30,7 +30,7 @@ use http::{Method, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio_util::io::poll_read_buf;
 use witgate_exchange::fault::{Fault, FaultKind};
-use witgate_exchange::informational::Informational;
+use witgate_exchange::informational::{Informational, TooLong};
 use witgate_wire::deadline::Deadline;
 use witgate_wire::stream::Stream;
 
@@ -49,6 +49,9 @@ use crate::send::{Ended, SendFailure};
 const PIECE: usize = 64 * 1024;
 /// If the buffer has less space than this, a new one is allocated.
 const LEAST: usize = 8 * 1024;
+
+/// The error for informational responses that are too long, those of earlier attempts included.
+const TOO_MANY_INFORMATIONAL: &str = "the informational responses of all attempts are too large";
 
 /// An HTTP/1.1 connection.
 pub(crate) struct Http1 {
@@ -174,10 +177,9 @@ impl Http1 {
         self.send_on(context)?;
         loop {
             if !self.arrived.is_empty() {
-                let pass_on = |head| {
-                    if let Some(client) = informational {
-                        client.push(head);
-                    }
+                let pass_on = |head, bytes| match informational {
+                    Some(client) => client.push(head, bytes).map_err(|TooLong| TOO_MANY_INFORMATIONAL),
+                    None => Ok(()),
                 };
                 let read = self.reader.read(&mut self.arrived, self.asked, pass_on).map_err(malformed)?;
                 self.let_go();

@@ -41,7 +41,7 @@ fn read<'a>(
     for piece in pieces {
         arrived.extend_from_slice(piece);
         if head.is_none() {
-            head = reader.read(&mut arrived, asked, |_| {})?;
+            head = reader.read(&mut arrived, asked, |_, _| Ok(()))?;
         }
         let Some(head) = &mut head else { continue };
         while let Some(frame) = head.content.next(&mut arrived)? {
