@@ -15,6 +15,7 @@ use witgate_exchange::contracts::{ComposedHeader, Header, HeaderChange, LocalRes
 use witgate_exchange::credentials::Credentials;
 use witgate_exchange::head::RequestHead;
 use witgate_exchange::path;
+use witgate_wire::http1::field;
 
 /// The most fields that a section may have after a plugin's edits.
 const FIELDS: usize = 1024;
@@ -313,5 +314,6 @@ fn field_name(name: &str, direction: Direction<'_>) -> Result<HeaderName, Invali
 
 /// Whether the configuration reserves a header name, in addition to the names that every gateway reserves.
 fn is_reserved(name: &str, gateway: &Gateway) -> bool {
-    gateway.identity_headers.contains_key(name) || (!gateway.underscores_in_headers && name.contains('_'))
+    gateway.identity_headers.keys().any(|own| field::is_same_name(own, name))
+        || (!gateway.underscores_in_headers && name.contains('_'))
 }

@@ -58,8 +58,9 @@ pub(crate) fn apply(
     };
     let peer = peer.address.ip().to_canonical();
     let believed = is_trusted(peer, trusted);
-    if !believed {
-        strip(headers);
+    match believed {
+        true => strip_if(headers, |name| name.as_str().contains('_') && is_forwarded(name)),
+        false => strip(headers),
     }
     let chain = if believed { Chain::read(headers) } else { Chain::default() };
     let (address, depth) = client(&chain.hops, peer, trusted);
@@ -90,23 +91,30 @@ pub(crate) fn tell(headers: &mut HeaderMap, ingress: &Ingress, authority: &Autho
 }
 
 /// Whether a header is accepted only from a trusted proxy.
+///
+/// Upstreams that have environment variables for headers read underscores as dashes (RFC 3875 section 4.1.18).
 pub(crate) fn is_forwarded(name: &HeaderName) -> bool {
     let name = name.as_str();
     match name.as_bytes() {
-        [b'x', b'-', ..] => {
-            name.starts_with("x-forwarded-") || name == "x-real-ip" || OVERRIDES.contains(&name)
-        }
+        [b'x', b'-', ..] if !name.contains('_') => is_forwarded_of_x(name),
+        [b'x', b'-' | b'_', ..] => is_forwarded_of_x(&name.replace('_', "-")),
         _ => name == "forwarded",
     }
 }
 
+fn is_forwarded_of_x(name: &str) -> bool {
+    name.starts_with("x-forwarded-") || name == "x-real-ip" || OVERRIDES.contains(&name)
+}
+
 /// Removes the headers that are accepted only from a trusted proxy.
 pub(crate) fn strip(headers: &mut HeaderMap) {
-    if headers.keys().any(is_forwarded) {
-        let names: Vec<HeaderName> = headers.keys().filter(|name| is_forwarded(name)).cloned().collect();
-        for name in names {
-            headers.remove(name);
-        }
+    strip_if(headers, is_forwarded);
+}
+
+fn strip_if(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
     }
 }
 

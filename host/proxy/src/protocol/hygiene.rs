@@ -194,9 +194,7 @@ fn head(
         headers.insert(header::SEC_WEBSOCKET_KEY, websocket_key());
     }
     if census.identity {
-        for (name, _) in &snapshot.identity_headers {
-            headers.remove(name);
-        }
+        strip_identity(&mut headers, snapshot);
     }
     headers.remove(header::HOST);
     if census.expect {
@@ -233,6 +231,14 @@ fn head(
         headers,
     });
     Ok(Checked { head, trusted_peer: trusted, protocol: upgrade })
+}
+
+/// Removes the fields that only the gateway may set.
+fn strip_identity(headers: &mut HeaderMap, snapshot: &Snapshot) {
+    let reserved = headers.keys().filter(|name| snapshot.is_identity_header(name));
+    for name in reserved.cloned().collect::<Vec<_>>() {
+        headers.remove(name);
+    }
 }
 
 /// Turns the WebSocket handshake of HTTP/2 (RFC 8441) into that of HTTP/1.1: a GET that asks to switch protocols.
@@ -298,7 +304,7 @@ impl Census {
         let underscores = snapshot.config.gateway.underscores_in_headers;
         let mut census = Census::default();
         for name in headers.keys() {
-            census.identity |= snapshot.identity_headers.iter().any(|(own, _)| own == name);
+            census.identity |= snapshot.is_identity_header(name);
             match *name {
                 header::HOST | header::USER_AGENT | header::ACCEPT => {}
                 header::CONTENT_LENGTH => census.framing = true,
@@ -469,9 +475,7 @@ pub(crate) fn trailers(mut trailers: HeaderMap, snapshot: &Snapshot) -> Result<H
     for name in misplaced.iter().chain(&HOP_BY_HOP) {
         trailers.remove(name);
     }
-    for (name, _) in &snapshot.identity_headers {
-        trailers.remove(name);
-    }
+    strip_identity(&mut trailers, snapshot);
     forwarded::strip(&mut trailers);
     Ok(trailers)
 }

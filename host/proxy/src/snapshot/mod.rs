@@ -18,6 +18,7 @@ use witgate_exchange::names::Named;
 use witgate_telemetry::names_in_service::NamesInService;
 use witgate_upstream::Upstreams;
 use witgate_upstream::discovery::Discovery;
+use witgate_wire::http1::field;
 
 use crate::router::Router;
 use crate::state::memory::MemoryCounter;
@@ -171,6 +172,14 @@ impl Snapshot {
             .chain(pitfalls::find(&self.config))
             .chain(conditions::find(&self.config, &self.plugins))
             .collect()
+    }
+}
+
+impl Snapshot {
+    /// Whether a header is one of those in which the gateway tells the upstream who the caller is, or is read as one by
+    /// an upstream for which underscores are dashes.
+    pub(crate) fn is_identity_header(&self, name: &HeaderName) -> bool {
+        self.identity_headers.iter().any(|(own, _)| field::is_same_name(own.as_str(), name.as_str()))
     }
 }
 

@@ -54,6 +54,14 @@ pub fn name(bytes: &[u8]) -> Result<HeaderName, InvalidHeaderName> {
     })
 }
 
+/// Whether two header names in lower case are the same to upstreams that read underscores as dashes, as those do that have
+/// environment variables for headers (RFC 3875 section 4.1.18).
+pub fn is_same_name(one: &str, other: &str) -> bool {
+    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    one.len() == other.len()
+        && one.bytes().zip(other.bytes()).all(|(one, other)| dashed(one) == dashed(other))
+}
+
 /// Whether a response field always belongs to one connection only (RFC 9110 section 7.6.1). HTTP/2 forbids these
 /// fields (RFC 9113 section 8.2.2).
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {

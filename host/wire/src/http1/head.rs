@@ -16,6 +16,7 @@ use witgate_config::model::Limits;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::maps;
 
+use super::coding;
 use super::field::{self, is};
 use crate::core_local::SPARE_FIELDS_OF_HEAD;
 
@@ -235,15 +236,20 @@ impl HeadReader {
 
     /// Reads the list of codings of the body, the outermost last (RFC 9112 section 6.1). Only `chunked` is known.
     fn codings(&mut self, value: &[u8]) -> Result<(), Fault> {
-        for coding in value.split(|byte| *byte == b',').map(field::trimmed) {
+        let mut rest = Some(value);
+        while let Some(list) = rest {
             if self.chunked {
                 return Err(bad("`chunked` is not the last coding, once"));
             }
-            if coding.is_empty() || !coding.iter().all(|byte| is_token(*byte)) {
-                return Err(bad("Transfer-Encoding is no list of codings"));
+            let (coding, after) =
+                coding::first(list).ok_or_else(|| bad("Transfer-Encoding is no list of codings"))?;
+            self.chunked = is(coding.name, b"chunked");
+            if self.chunked && coding.has_parameters {
+                // RFC 9112 section 7.1: the coding has none, and they should be treated as an error.
+                return Err(bad("`chunked` has parameters"));
             }
-            self.chunked = is(coding, b"chunked");
             self.coded |= !self.chunked;
+            rest = after;
         }
         Ok(())
     }

@@ -52,7 +52,8 @@ impl Weights {
             "*" => &mut self.others,
             _ => return,
         };
-        *place = Some(weight);
+        // If a coding is named twice, the more welcoming weight counts.
+        *place = (*place).max(Some(weight));
     }
 
     fn of(&self, coding: Coding) -> u16 {
@@ -94,6 +95,9 @@ mod tests {
             ("identity, gzip;q=0.5", None),
             ("gzip;q=0", None),
             ("gzip;q=2", None),
+            ("br;q=0.9, gzip;q=0.5, br;q=0.2", Some(Br)),
+            ("br;q=0.2, gzip;q=0.5, br;q=0.9", Some(Br)),
+            ("x-gzip;q=0.9, br;q=0.5, gzip;q=0.1", Some(Gzip)),
             ("deflate", None),
             ("identity", None),
             ("", None),

@@ -10,7 +10,7 @@ mod encoder;
 
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_TYPE, ETAG,
+    CONTENT_TYPE, ETAG, IF_NONE_MATCH,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::Body as _;
@@ -207,9 +207,37 @@ impl Compression {
             return;
         }
         vary(headers, "accept-encoding");
-        if accept::choose(head.headers.get_all(ACCEPT_ENCODING).iter(), &self.codings).is_some() {
+        let accepted = head.headers.get_all(ACCEPT_ENCODING);
+        if !holds_uncompressed(head, headers) && accept::choose(accepted.iter(), &self.codings).is_some() {
             weaken_tag(headers);
         }
+    }
+}
+
+/// Whether the client has stored the response to which a 304 refers as the origin sent it, and only so. The tag of a
+/// compressed response is weak, so the tags in `If-None-Match` tell which of the two the client has.
+fn holds_uncompressed(head: &RequestHead, not_modified: &HeaderMap) -> bool {
+    let Some(tag) = not_modified.get(ETAG).map(HeaderValue::as_bytes) else { return false };
+    let held = |wanted: &[u8]| head.headers.get_all(IF_NONE_MATCH).iter().any(|value| lists(value, wanted));
+    held(tag) && !held(&[b"W/", tag].concat())
+}
+
+/// Whether a list of entity tags (RFC 9110 section 8.8.3) has this one. A tag may contain commas.
+fn lists(value: &HeaderValue, tag: &[u8]) -> bool {
+    let mut rest = value.as_bytes();
+    loop {
+        rest = rest.trim_ascii_start();
+        let opaque = if rest.starts_with(b"W/") { 2 } else { 0 };
+        let quoted = rest.get(opaque..).and_then(|rest| rest.strip_prefix(b"\""));
+        let Some(length) = quoted.and_then(|quoted| quoted.iter().position(|byte| *byte == b'"')) else {
+            return false;
+        };
+        let (next, after) = rest.split_at(opaque + length + 2);
+        if next == tag {
+            return true;
+        }
+        let Some(after) = after.trim_ascii_start().strip_prefix(b",") else { return false };
+        rest = after;
     }
 }
 

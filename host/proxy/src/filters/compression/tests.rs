@@ -160,3 +160,35 @@ fn what_was_not_modified_has_the_fields_of_what_is_stored() {
         assert_eq!(told("gzip", &[tag, alone]), expected("\"1\"", ""), "{alone:?}");
     }
 }
+
+#[test]
+fn a_304_keeps_the_tag_of_a_response_that_was_not_compressed() {
+    let told = |held: &'static str, tag: &'static str| {
+        let filter = build("compression", json!({})).expect("good settings");
+        let fields = [("accept-encoding", "gzip"), ("if-none-match", held)];
+        let mut facts = testing::facts(testing::head(Method::GET, "/", &fields));
+        let mut response = testing::response(&[("etag", tag)], "");
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        let response = testing::run(filter.response(&mut facts, response));
+        response.headers()["etag"].to_str().expect("text").to_owned()
+    };
+    for (held, tag, expected) in [
+        // What the client has was too short, or of another type.
+        ("\"1\"", "\"1\"", "\"1\""),
+        ("\"0\", \"1\"", "\"1\"", "\"1\""),
+        ("W/\"0\" ,\"1\"", "\"1\"", "\"1\""),
+        ("\"a,\", \"1\"", "\"1\"", "\"1\""),
+        // What it has was compressed.
+        ("W/\"1\"", "\"1\"", "W/\"1\""),
+        ("\"0\", W/\"1\"", "\"1\"", "W/\"1\""),
+        // It has both, or it does not say.
+        ("\"1\", W/\"1\"", "\"1\"", "W/\"1\""),
+        ("*", "\"1\"", "W/\"1\""),
+        ("\"0\"", "\"1\"", "W/\"1\""),
+        ("1", "\"1\"", "W/\"1\""),
+        ("\"1", "\"1\"", "W/\"1\""),
+        ("\"1\"", "W/\"1\"", "W/\"1\""),
+    ] {
+        assert_eq!(told(held, tag), expected, "{held} {tag}");
+    }
+}

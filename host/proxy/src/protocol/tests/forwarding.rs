@@ -45,3 +45,33 @@ fn the_scheme_of_a_trusted_proxy_is_that_of_the_request() {
     let stranger = told("192.0.2.0/24", "x-forwarded-for: 192.0.2.1\r\nx-forwarded-proto: https\r\n");
     assert_eq!(stranger, ("http".to_owned(), false), "only a trusted proxy is believed");
 }
+
+#[test]
+fn names_with_underscores_are_no_way_around_the_headers_of_the_gateway() {
+    for trusted in ["127.0.0.0/8", "192.0.2.0/24"] {
+        let origin = RawOrigin::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        let text = format!(
+            "[gateway]\nunderscores_in_headers = true\ntrusted_proxies = [{trusted:?}]\n\
+             identity_headers = {{ x-authenticated-user = \"subject\" }}\n\
+             [[listeners]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\n\
+             [[routes]]\nname = \"all\"\nupstream = \"origin\"\n\
+             [upstreams.origin]\nendpoints = [\"{}\"]\n",
+            origin.address
+        );
+        let (_plane, address) = start(|config| {
+            let read =
+                witgate_config::parse_str(&text).unwrap_or_else(|failure| panic!("{:?}", failure.problems));
+            *config = read.config;
+        });
+        let fields = "x_authenticated_user: root\r\nX-Authenticated_User: root\r\nX_AUTHENTICATED_USER: root\r\n\
+                      x_forwarded_for: 203.0.113.9\r\nX-Real_IP: 203.0.113.9\r\nx_original_url: /root\r\nx_other: kept\r\n";
+        let trailers = "x_authenticated_user: root\r\nx_forwarded_for: 203.0.113.9\r\nx_sum: kept\r\n";
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\nte: trailers\r\n{fields}\r\n1\r\nx\r\n0\r\n{trailers}\r\n"
+        );
+        Client::connect(address).send(request.as_bytes()).until("ok");
+        let asked = origin.heads().join("").to_ascii_lowercase();
+        assert!(!asked.contains("root") && !asked.contains("203.0.113.9"), "{trusted}: {asked}");
+        assert!(asked.contains("\r\nx_other: kept\r\n"), "{asked}");
+    }
+}

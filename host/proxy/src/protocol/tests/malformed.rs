@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use super::raw_origin::RawOrigin;
 use super::{HEAD, PREFACE, frame, in_front_of, next_frame};
 use crate::listener::tests::Client;
 
@@ -153,4 +154,32 @@ fn a_field_that_cannot_be_represented_still_ends_its_connection() {
     for (what, block) in cases {
         assert_eq!(taken(&block, None), Taken::Ended(PROTOCOL_ERROR), "{what}");
     }
+}
+
+/// The type of targets does not hold these characters, which RFC 3986 does not allow, and `h2` resets the stream before
+/// anything else sees the request. Over HTTP/1.1 they are encoded.
+#[test]
+fn characters_that_no_target_may_have_reset_their_stream_over_http2() {
+    for path in [&b"/a?b=\"c\""[..], b"/a?<b>", b"/<a>"] {
+        let taken = taken(&target(path), None);
+        assert_eq!(taken, Taken::Reset(PROTOCOL_ERROR), "{}", String::from_utf8_lossy(path));
+    }
+}
+
+/// `h2` cuts a fragment off before anything else sees the target, so that it cannot be refused. It reaches nobody.
+#[test]
+fn a_fragment_over_http2_goes_nowhere() {
+    let origin = RawOrigin::answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    let (_plane, address) = in_front_of(origin.address);
+    let mut client = Client::connect(address);
+    client.send(&[PREFACE, &frame(4, 0, 0, &[]), &frame(1, 5, 1, &target(b"/x?a=1#y?z=../secret"))].concat());
+    while let Some((kind, _, stream, head)) = next_frame(&mut client) {
+        if (kind, stream) == (1, 1) {
+            // `:status: 200` in HPACK.
+            assert_eq!(head[0], 0x88);
+            break;
+        }
+    }
+    let heads = origin.heads();
+    assert!(heads[0].starts_with("GET /x?a=1 HTTP/1.1\r\n") && !heads[0].contains(['#', 'y']), "{heads:?}");
 }
