@@ -238,7 +238,8 @@ async fn a_content_type_alone_lifts_no_limit() {
     let messages = message(1000).repeat(100);
     let mut client = http2.client().await;
     let over_http1 = client.post("/a.B/C", &[("content-type", "application/grpc")], messages.clone()).await;
-    assert_eq!(over_http1.header("grpc-status"), "8", "gRPC is not spoken over HTTP/1.1");
+    assert_eq!(over_http1.status, 413, "gRPC is not spoken over HTTP/1.1");
+    assert_eq!(over_http1.json()["code"], "body-too-large");
     for kind in ["application/grpc-web", "application/grpcx", "application/json"] {
         let mut client = Client::http2(http2.address()).await;
         let reply = client.post("/a.B/C", &[("content-type", kind)], messages.clone()).await;
@@ -247,7 +248,7 @@ async fn a_content_type_alone_lifts_no_limit() {
     let mut client = Client::http2(http2.address()).await;
     let put = Request::put("/a.B/C").header("content-type", "application/grpc");
     let put = client.send(put.body(Full::new(messages.clone().into())).expect("a request")).await;
-    assert_eq!(put.header("grpc-status"), "8", "a call of gRPC is a POST");
+    assert_eq!(put.status, 413, "a call of gRPC is a POST");
     let http1 = gateway(&origin, limit, "").await;
     let to_http1 = call(&http1, "/a.B/C", &[], messages).await.expect("a response");
     assert_eq!(to_http1.header("grpc-status"), "8", "the upstream cannot speak gRPC");
@@ -410,4 +411,52 @@ async fn a_response_over_http2_that_is_being_sent_is_no_idle_connection() {
     let gateway = Gateway::start(Scratch::new(), &text).await;
     let reply = Client::http2(gateway.address()).await.get("/", &[]).await;
     assert_eq!(reply.body.len(), 150, "every piece arrives, though it takes longer than the timeouts");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_for_an_unfinished_header_block_says_so_in_every_line() {
+    let origin = silent().await;
+    let text = config(&origin, "", "")
+        .replace("[gateway]\n", "[gateway]\nlimits = { header_timeout = \"300ms\" }\n");
+    let gateway = Gateway::start(Scratch::new(), &text).await;
+    let mut stream = TcpStream::connect(gateway.address()).await.expect("a connection");
+    // `GET http://a/` in HPACK, on stream 1, and the beginning of the same on stream 3.
+    let block = [0x82, 0x86, 0x84, 0x41, 1, b'a'];
+    let headers = |flags, id| [&[0, 0, 6, 1, flags, 0, 0, 0, id][..], &block].concat();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    stream.write_all(&[&preface[..], &headers(5, 1)].concat()).await.expect("sent");
+    sent_upstream(&gateway, 1.0).await;
+    stream.write_all(&headers(1, 3)).await.expect("sent");
+    eventually("two lines", async || lines(&gateway).len() == 2).await;
+    let lines = lines(&gateway);
+    assert_eq!(lines[0]["path"], "/", "{}", lines[0]);
+    for line in &lines {
+        assert_eq!(line["fault"], "header-timeout", "{line}");
+        assert_eq!(line["ended"], "cut", "{line}");
+        assert_eq!(line["status"], 408, "{line}");
+    }
+    assert!(lines[0]["cause"].as_str().is_some_and(|cause| cause.contains("header block")), "{}", lines[0]);
+    assert_eq!(gateway.metric("witgate_faults_total", &["code=\"header-timeout\""]).await, 2.0);
+}
+
+#[tokio::test]
+async fn the_filter_of_the_access_log_holds_for_requests_that_cannot_be_read() {
+    let origin = Origin::named("origin").await;
+    let own = "[[routes.filters]]\nkind = \"access-log\"\nenabled = true";
+    let text = config(&origin, own, "")
+        .replace("[gateway]\n", "[gateway]\nfilters = [{ kind = \"access-log\", enabled = false }]\n");
+    let gateway = Gateway::start(Scratch::new(), &text).await;
+    for unreadable in [
+        "GET / HTTP/1.1\r\nhost: a\r\nno colon\r\n\r\n",
+        "GET /\r\n\r\n",
+        "GET /../x HTTP/1.1\r\nhost: a\r\n\r\n",
+    ] {
+        let answer =
+            witgate_tests::raw(gateway.address(), unreadable.as_bytes(), Duration::from_millis(200)).await;
+        assert!(answer.starts_with(b"HTTP/1.1 400 "), "{unreadable}");
+    }
+    assert_eq!(gateway.client().await.get("/read", &[]).await.status, 200);
+    eventually("a line", async || !lines(&gateway).is_empty()).await;
+    let lines = lines(&gateway);
+    assert!(lines.len() == 1 && lines[0]["path"] == "/read", "{lines:?}");
 }

@@ -50,6 +50,9 @@ impl Peer {
 /// The address that is used where there is no peer.
 const NO_PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
+/// Why the gateway cuts a connection with requests in progress: the kind of fault, and what the log says.
+pub type Cut = (FaultKind, &'static str);
+
 /// A way by which requests come in.
 pub struct Ingress {
     /// What brings the requests.
@@ -67,8 +70,8 @@ pub struct Ingress {
     /// The last `Host` or `:authority` and the authority that it was normalised to. It is kept because most
     /// clients repeat the field with every request.
     last_authority: RefCell<Option<(Box<[u8]>, Authority)>>,
-    /// Whether the gateway has cut it while requests were in progress.
-    cut: Cell<bool>,
+    /// Why the gateway has cut it while requests were in progress; `None` if it has not.
+    cut: Cell<Option<Cut>>,
 }
 
 impl Ingress {
@@ -82,18 +85,17 @@ impl Ingress {
             certificate: None,
             limits,
             last_authority: RefCell::new(None),
-            cut: Cell::new(false),
+            cut: Cell::new(None),
         }
     }
 
-    /// Marks that the gateway cuts it because the time of a drain is up. Requests that end from now on have not lost
-    /// their client.
-    pub fn cut(&self) {
-        self.cut.set(true);
+    /// Marks that the gateway cuts it. Requests that end from now on have not lost their client, but end for this reason.
+    pub fn cut(&self, why: Cut) {
+        self.cut.set(Some(why));
     }
 
-    /// Whether the gateway has cut it.
-    pub fn is_cut(&self) -> bool {
+    /// Why the gateway has cut it; `None` if it has not.
+    pub fn was_cut(&self) -> Option<Cut> {
         self.cut.get()
     }
 

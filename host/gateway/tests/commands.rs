@@ -212,7 +212,14 @@ fn validate_refuses_what_run_refuses() {
     refused_by_both(&scratch, "create the folder");
     scratch.write("witgate.toml", GOOD.replace("\"off\"", "\"off\"\nsocket = \"cert.pem\""));
     refused_by_both(&scratch, "is not a socket");
-    for (path, part) in [("missing/access.log", "create its folder"), (".", "name a file in this folder")] {
+    let long = "x".repeat(300);
+    for (path, part) in [
+        ("missing/access.log", "create its folder"),
+        (".", "name a file in this folder"),
+        (&*long, "File name too long"),
+        ("witgate.toml/access.log", "create its folder"),
+        ("new/", "name a file in this folder"),
+    ] {
         scratch.write("witgate.toml", format!("{GOOD}[telemetry]\naccess_log = \"{path}\"\n"));
         refused_by_both(&scratch, part);
     }
@@ -294,5 +301,21 @@ fn a_file_that_is_not_utf_8_is_told_with_its_line() {
     assert_eq!(code(&output), 3);
     for part in ["(line 9, byte 6 of it)", "save it as UTF-8"] {
         assert!(err(&output).contains(part), "{}", err(&output));
+    }
+}
+
+#[test]
+fn the_path_of_a_tested_route_is_the_one_that_its_upstream_gets() {
+    let scratch = Scratch::new();
+    let routes = "[[routes]]\nname = \"store\"\npath = \"/s/*\"\nmerge_slashes = false\nrespond = { status = 200 }\n\
+                  [[routes]]\nname = \"other\"\npath = \"/o/*\"\nrespond = { status = 200 }\n";
+    scratch.write("witgate.toml", format!("{GOOD}{routes}"));
+    for (url, path) in [
+        ("/s//a///b/./c", "path     /s//a///b/c\n"),
+        ("http://a.test/s/a//", "path     /s/a//\n"),
+        ("/o//a///b", "path     /o/a/b\n"),
+    ] {
+        let output = witgate(scratch.path(), &["route", "test", "GET", url, "--listener", "web"]);
+        assert!(out(&output).contains(path), "{url}: {}{}", out(&output), err(&output));
     }
 }

@@ -27,24 +27,27 @@ impl Exposition {
             return Exposition::OpenMetrics;
         }
         let quality = |format: Exposition| {
-            let fitting =
-                ranges.iter().filter_map(|(kind, quality)| Some((format.specificity(kind)?, *quality)));
-            fitting.max_by_key(|(specificity, _)| *specificity).map_or(0, |(_, quality)| quality)
+            let fitting = ranges.iter().filter_map(|range| Some((format.specificity(range)?, range.quality)));
+            // Of several ranges that fit equally closely, the most welcoming one counts.
+            fitting.max().map_or(0, |(_, quality)| quality)
         };
         let (open, text) = (quality(Exposition::OpenMetrics), quality(Exposition::Prometheus));
         if open > 0 && open >= text { Exposition::OpenMetrics } else { Exposition::Prometheus }
     }
 
-    /// How closely a media range fits this format, from 0; `None` if it does not fit.
-    fn specificity(self, range: &str) -> Option<u8> {
-        let (exact, family) = match self {
-            Exposition::OpenMetrics => ("application/openmetrics-text", "application/*"),
-            Exposition::Prometheus => ("text/plain", "text/*"),
+    /// How closely a media range fits this format, from 0; `None` if it does not fit. One that names the version of the
+    /// format is closer than one that names none.
+    fn specificity(self, range: &Range<'_>) -> Option<u8> {
+        let (exact, family, version) = match self {
+            Exposition::OpenMetrics => ("application/openmetrics-text", "application/*", "1.0.0"),
+            Exposition::Prometheus => ("text/plain", "text/*", "0.0.4"),
         };
         let fits = ["*/*", family, exact].into_iter().zip(0..);
-        fits.into_iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(range))
-            .map(|(_, specificity)| specificity)
+        let (_, specificity) = fits.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(range.kind))?;
+        match range.version {
+            None => Some(specificity),
+            Some(named) => (named == version).then_some(specificity + 1),
+        }
     }
 
     /// Metrics in this format, from their OpenMetrics text.
@@ -56,14 +59,27 @@ impl Exposition {
     }
 }
 
-/// The media range of an item of `Accept` and its quality in thousandths. A quality that is not valid counts as 0.
-fn range(item: &str) -> Option<(&str, u16)> {
+/// A media range of `Accept`.
+struct Range<'a> {
+    kind: &'a str,
+    /// The version of the format, if the range names one.
+    version: Option<&'a str>,
+    /// In thousandths. One that is not valid counts as 0.
+    quality: u16,
+}
+
+fn range(item: &str) -> Option<Range<'_>> {
     let mut parts = item.split(';').map(str::trim);
     let kind = parts.next().filter(|kind| !kind.is_empty())?;
-    let quality =
-        parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.eq_ignore_ascii_case("q"));
-    let quality = quality.map_or(1.0, |(_, value)| value.parse::<f32>().unwrap_or(0.0));
-    Some((kind, (quality.clamp(0.0, 1.0) * 1000.0) as u16))
+    let (mut version, mut quality) = (None, 1.0);
+    for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+        if name.eq_ignore_ascii_case("q") {
+            quality = value.parse::<f32>().unwrap_or(0.0);
+        } else if name.eq_ignore_ascii_case("version") {
+            version = Some(value.trim_matches('"'));
+        }
+    }
+    Some(Range { kind, version, quality: (quality.clamp(0.0, 1.0) * 1000.0) as u16 })
 }
 
 /// In the format of Prometheus the name of a counter includes `_total`, types that it does not know are untyped, and
@@ -117,6 +133,27 @@ mod tests {
             (&["text/plain;q=0, */*;q=0.1"], OpenMetrics),
             (&["text/html"], Prometheus),
             (&["application/openmetrics-text;q=x"], Prometheus),
+            (&["text/plain;q=0.9, text/plain;q=0.2", "application/openmetrics-text;q=0.5"], Prometheus),
+            (&["text/plain;q=0.2, text/plain;q=0.9", "application/openmetrics-text;q=0.5"], Prometheus),
+            (
+                &["application/openmetrics-text;q=0.8,application/openmetrics-text;q=0.1,text/plain;q=0.5"],
+                OpenMetrics,
+            ),
+            (
+                &["text/plain;version=0.0.4;q=0.1, text/plain;q=0.9, application/openmetrics-text;q=0.5"],
+                OpenMetrics,
+            ),
+            (&["application/openmetrics-text;version=0.0.1"], Prometheus),
+            (
+                &["text/plain;version=1.0.0;q=0.9, application/openmetrics-text;version=\"1.0.0\";q=0.1"],
+                OpenMetrics,
+            ),
+            (
+                &[
+                    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.7",
+                ],
+                Prometheus,
+            ),
         ] {
             assert_eq!(Exposition::preferred(accept.iter().copied()), expected, "{accept:?}");
         }

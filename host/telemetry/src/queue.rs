@@ -166,11 +166,20 @@ impl Output {
 /// # Errors
 /// It cannot be opened, or its folder does not exist or must not be written to.
 pub fn check(path: &Path) -> io::Result<()> {
-    if path.symlink_metadata().is_ok() {
-        return match open_log(path) {
-            Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => Ok(()),
-            outcome => outcome.map(drop),
-        };
+    match path.symlink_metadata() {
+        Ok(_) => {
+            return match open_log(path) {
+                Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => Ok(()),
+                outcome => outcome.map(drop),
+            };
+        }
+        // It is to be made.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // For example a name that is too long.
+        Err(error) => return Err(error),
+    }
+    if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return Err(io::Error::from(io::ErrorKind::IsADirectory));
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !std::fs::metadata(folder)?.is_dir() {

@@ -28,8 +28,8 @@ use crate::route_series::{self, RouteSeries};
 pub const CUT_BY_DRAIN: &str = "it was still in progress when `drain_timeout` had passed";
 
 /// Dropping it writes metrics, access log line and span, and calls the completion. Without a call of
-/// [`RequestGuard::complete`] before, the client has left, or a drain has cut the connection: that is when futures and
-/// bodies are dropped early.
+/// [`RequestGuard::complete`] before, the client has left, or the gateway has cut the connection: that is when futures
+/// and bodies are dropped early.
 pub struct RequestGuard {
     telemetry: CoreTelemetry,
     ingress: Rc<Ingress>,
@@ -136,8 +136,10 @@ impl RequestGuard {
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        if self.end == End::ClientGone && self.ingress.is_cut() {
-            self.cut(FaultKind::Draining, Some(CUT_BY_DRAIN));
+        if self.end == End::ClientGone
+            && let Some((kind, cause)) = self.ingress.was_cut()
+        {
+            self.cut(kind, Some(cause));
         }
         self.write();
         let outcome = match self.end {

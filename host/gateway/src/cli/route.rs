@@ -9,7 +9,8 @@ use serde::Serialize;
 use witgate_config::Config;
 use witgate_config::model::Listener;
 use witgate_exchange::head::{RequestHead, Scheme};
-use witgate_exchange::path::normalise;
+use witgate_exchange::path::{normalise, normalise_apart};
+use witgate_proxy::router::when::Spellings;
 use witgate_proxy::router::{Considered, Found, Router, Verdict};
 
 use super::output::{Format, print};
@@ -104,9 +105,10 @@ fn report(test: &Test) -> Result<Report, Failure> {
         let name = test.listener.as_deref().unwrap_or_default();
         Failure::new(Exit::Usage, format!("there is no listener `{name}`: {}", listed(&config.listeners)))
     })?;
-    let target = test.url.path_and_query().map_or("/", |target| target.as_str());
-    let target = normalise(target, config.gateway.encoded_slashes)
-        .map_err(|fault| Failure::new(Exit::Failure, format!("the request is refused: {fault}")))?;
+    let received = test.url.path_and_query().map_or("/", |target| target.as_str());
+    let slashes = config.gateway.encoded_slashes;
+    let refused = |fault| Failure::new(Exit::Failure, format!("the request is refused: {fault}"));
+    let target = normalise(received, slashes).map_err(refused)?;
     let authority = test.url.authority().map_or("localhost", |authority| authority.as_str());
     let scheme = if listener.tls.is_some() { Scheme::Https } else { Scheme::Http };
     let mut head =
@@ -115,6 +117,10 @@ fn report(test: &Test) -> Result<Report, Failure> {
     let considered = router.explain(&head);
     let taken = considered.iter().find(|considered| considered.verdict == Verdict::Taken);
     let route = taken.and_then(|taken| config.routes.iter().find(|route| *route.name == *taken.route));
+    if route.is_some_and(|route| !route.merge_slashes) {
+        // What plugins and the upstream get. The route is chosen by the merged path.
+        head.target = normalise_apart(received, slashes).map_err(refused)?;
+    }
     Ok(Report {
         path: head.path().to_owned(),
         route: route.map(|route| route.name.clone()),
@@ -183,7 +189,7 @@ fn plugins(config: &Config, listener: &str, of_route: &[String]) -> Vec<String> 
 fn conditional(router: &Router, head: &RequestHead) -> Vec<ConditionalRow> {
     let Found::Route(route, _) = router.find(head) else { return Vec::new() };
     let explained = route.conditional.iter().filter_map(|conditional| {
-        let verdict = conditional.when.explain(head)?;
+        let verdict = conditional.when.explain(head, &Spellings::of(head.path()))?;
         Some(ConditionalRow { binding: conditional.name.to_string(), verdict })
     });
     explained.collect()

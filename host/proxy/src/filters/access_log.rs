@@ -74,8 +74,8 @@ struct Choice {
     headers: Vec<HeaderName>,
 }
 
-impl Filter for Choice {
-    fn request<'a>(&'a self, facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
+impl Choice {
+    fn choose(&self, facts: &mut Facts) {
         let share = match self.enabled {
             false => Share::Nothing,
             true if self.sample >= 1.0 || fastrand::f64() < self.sample => Share::Everything,
@@ -87,7 +87,17 @@ impl Filter for Choice {
             .iter()
             .flat_map(|name| given.get_all(name).iter().map(|value| (name.clone(), value.clone())));
         facts.record.access_log = AccessLog { share, query: self.query, headers: headers.collect() };
+    }
+}
+
+impl Filter for Choice {
+    fn request<'a>(&'a self, facts: &'a mut Facts, body: Body) -> MaybeReady<'a, Result<Step, Fault>> {
+        self.choose(facts);
         MaybeReady::over(Ok(Step::Proceed(body)))
+    }
+
+    fn unreadable(&self, facts: &mut Facts) {
+        self.choose(facts);
     }
 }
 

@@ -51,6 +51,10 @@ pub trait Filter: Send + Sync {
         MaybeReady::over(response)
     }
 
+    /// Called at the edge for a request that could not be read, before its response is. Of its head, the method is `-` and
+    /// there are no fields but `Origin`.
+    fn unreadable(&self, _facts: &mut Facts) {}
+
     /// How to recognise the preflights that it responds to; `None` if it responds to none. A preflight takes the
     /// route of the request that it announces, if that route has such a filter, although its own method is another.
     fn preflight(&self) -> Option<Preflight> {

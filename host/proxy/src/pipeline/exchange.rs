@@ -14,7 +14,7 @@ use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_exchange::trace::REQUEST_ID;
 use witgate_telemetry::CoreTelemetry;
-use witgate_telemetry::request_guard::{self, CUT_BY_DRAIN, RequestGuard};
+use witgate_telemetry::request_guard::{self, RequestGuard};
 use witgate_telemetry::route_series::RouteSeries;
 use witgate_wire::http1::field;
 
@@ -156,13 +156,13 @@ impl Exchange {
 }
 
 impl Drop for Exchange {
-    /// An exchange that is dropped before it was finished has lost its client, or a drain has cut its connection.
+    /// An exchange that is dropped before it was finished has lost its client, or the gateway has cut its connection.
     fn drop(&mut self) {
         // After a panic the client gets a response, which has a record of its own.
         if !self.facts.record.taken && !std::thread::panicking() {
-            let (kind, cause) = match self.ingress.is_cut() {
-                true => (FaultKind::Draining, Some(CUT_BY_DRAIN.to_owned())),
-                false => (FaultKind::ClientGone, None),
+            let (kind, cause) = match self.ingress.was_cut() {
+                Some((kind, cause)) => (kind, Some(cause.to_owned())),
+                None => (FaultKind::ClientGone, None),
             };
             self.facts.record.fault.get_or_insert((kind, cause));
             drop(RequestGuard::take(

@@ -171,6 +171,7 @@ pub async fn without_route(exchange: &mut Exchange, fault: Fault) -> Response<Bo
 /// listener see only the response: the request is not one.
 pub async fn refused(exchange: &mut Exchange, fault: Fault) -> Response<Body> {
     let filters = exchange.common_filters();
+    stage(&filters, Stage::Edge).iter().for_each(|(_, filter)| filter.unreadable(&mut exchange.facts));
     let response = exchange.facts.fault(fault);
     leave(exchange, &filters, Stage::Edge, response).await
 }

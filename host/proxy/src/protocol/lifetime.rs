@@ -14,6 +14,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
+use witgate_exchange::fault::FaultKind;
+use witgate_telemetry::request_guard::CUT_BY_DRAIN;
 
 use crate::listener::bound::{DrainPhase, Generation};
 use crate::protocol::connection::Connection;
@@ -73,7 +75,7 @@ async fn end(
         biased;
         () = http.as_mut() => return true,
         () = until(&mut phase, DrainPhase::Cut) => {
-            connection.ingress.cut();
+            connection.ingress.cut((FaultKind::Draining, CUT_BY_DRAIN));
             return false;
         }
         () = until_given_up(connection, generation, under_way) => {}
@@ -85,7 +87,7 @@ async fn end(
         biased;
         () = http => true,
         () = until(&mut phase, DrainPhase::Cut) => {
-            connection.ingress.cut();
+            connection.ingress.cut((FaultKind::Draining, CUT_BY_DRAIN));
             false
         }
     }

@@ -10,29 +10,104 @@ use witgate_config::model::{Action, PathMatch, Rewrite, Route};
 /// The most warnings of each kind; a configuration may have ten thousand routes.
 const MOST: usize = 20;
 
-/// Variables of nginx that people write in redirects and headers.
+/// The most routes with which one guarded route is compared.
+const COMPARED: usize = 1000;
+
+type FilterSettings = serde_json::Map<String, Value>;
+
+/// Variables of nginx that people write in redirects and headers. One that ends in `_` stands for all that begin so.
 const VARIABLES: &[&str] = &[
-    "args",
+    "ancient_browser",
     "arg_",
+    "args",
+    "binary_remote_addr",
+    "body_bytes_sent",
+    "bytes_received",
+    "bytes_sent",
+    "connection",
+    "connection_requests",
+    "connection_time",
+    "connections_active",
+    "connections_reading",
+    "connections_waiting",
+    "connections_writing",
+    "content_length",
+    "content_type",
     "cookie_",
+    "date_gmt",
+    "date_local",
+    "document_root",
+    "document_uri",
+    "fastcgi_path_info",
+    "fastcgi_script_name",
+    "geoip_",
+    "gzip_ratio",
     "host",
+    "hostname",
+    "http2",
+    "http3",
     "http_",
     "https",
+    "invalid_referer",
     "is_args",
+    "is_request_port",
+    "jwt_claim_",
+    "jwt_header_",
+    "jwt_payload",
+    "limit_conn_status",
+    "limit_rate",
+    "limit_req_status",
+    "memcached_key",
+    "modern_browser",
+    "msec",
+    "msie",
+    "nginx_version",
+    "pid",
+    "pipe",
     "proxy_add_x_forwarded_for",
+    "proxy_host",
+    "proxy_port",
+    "proxy_protocol_",
     "query_string",
+    "quic",
     "realip_remote_addr",
+    "realip_remote_port",
+    "realpath_root",
     "remote_addr",
     "remote_port",
     "remote_user",
     "request",
+    "request_body",
+    "request_body_file",
+    "request_completion",
+    "request_filename",
     "request_id",
+    "request_length",
     "request_method",
+    "request_port",
+    "request_time",
     "request_uri",
     "scheme",
+    "secure_link",
+    "secure_link_expires",
+    "sent_http_",
+    "sent_trailer_",
+    "server_addr",
     "server_name",
     "server_port",
+    "server_protocol",
+    "session_time",
+    "slice_range",
+    "spdy",
     "ssl_",
+    "status",
+    "tcpinfo_",
+    "time_iso8601",
+    "time_local",
+    "uid_got",
+    "uid_reset",
+    "uid_set",
+    "upstream_",
     "uri",
 ];
 
@@ -46,21 +121,15 @@ pub(super) fn find(config: &Config) -> Vec<String> {
 /// Guarded routes some of whose requests are taken by a route without the guard, because that route names their
 /// host: a route with a host comes before one with a wildcard, and that one before a route without a host.
 fn shadowed(config: &Config) -> Vec<String> {
-    let mut broad: HashMap<&str, Vec<&Route>> = HashMap::new();
+    let mut named: HashMap<String, Vec<&Route>> = HashMap::new();
     for route in config.routes.iter().filter(|route| !route.matches.hosts.is_empty()) {
-        match &route.matches.path {
-            None => broad.entry("").or_default().push(route),
-            Some(PathMatch::Prefix(prefix)) => {
-                broad.entry(prefix.trim_end_matches('/')).or_default().push(route);
-            }
-            Some(PathMatch::Pattern(_)) => {}
-        }
+        named.entry(Covered::of(route).beginning()).or_default().push(route);
     }
-    let guarded = config.routes.iter().filter(|route| !broad.is_empty() && guards(route).next().is_some());
+    let guarded = config.routes.iter().filter(|route| !named.is_empty() && guards(route).next().is_some());
     let found = guarded.filter_map(|route| {
-        let path = route.matches.path.as_ref().map_or("", PathMatch::text);
-        let around = prefixes(path).filter_map(|prefix| broad.get(prefix)).flatten();
-        let other = around.take(MOST).find(|other| takes_from(other, route))?;
+        let beginning = Covered::of(route).beginning();
+        let around = prefixes(&beginning).filter_map(|prefix| named.get(prefix)).flatten();
+        let other = around.take(COMPARED).find(|other| takes_from(other, route))?;
         let missing: Vec<String> = guards(route).filter(|guard| !has(other, guard)).map(Guard::told).collect();
         Some(format!(
             "{} of route `{}` {} not apply to requests for `{}`, which take the route `{}`, because it names their \
@@ -76,11 +145,56 @@ fn shadowed(config: &Config) -> Vec<String> {
     found.take(MOST).collect()
 }
 
+/// The paths that a route takes.
+struct Covered<'r> {
+    /// Its segments; `None` stands for any text.
+    segments: Vec<Option<&'r str>>,
+    /// Whether any further segments may follow.
+    open: bool,
+}
+
+impl<'r> Covered<'r> {
+    fn of(route: &'r Route) -> Self {
+        let (text, mut open) = match &route.matches.path {
+            None => ("", true),
+            Some(PathMatch::Prefix(prefix)) => (prefix.trim_end_matches('/'), true),
+            Some(PathMatch::Pattern(pattern)) => (pattern.as_str(), false),
+        };
+        let mut segments = Vec::new();
+        for segment in text.split('/').skip(1) {
+            let parameter = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+            match parameter {
+                Some(name) if name.starts_with('*') => open = true,
+                Some(_) => segments.push(None),
+                None => segments.push(Some(segment)),
+            }
+        }
+        Covered { segments, open }
+    }
+
+    /// The segments before the first that may be any text, each after a slash, without a slash at the end.
+    fn beginning(&self) -> String {
+        let literal = self.segments.iter().map_while(|segment| *segment);
+        let text: String = literal.flat_map(|segment| ["/", segment]).collect();
+        text.trim_end_matches('/').to_owned()
+    }
+
+    /// Whether it has all paths of another route.
+    fn covers(&self, other: &Covered<'_>) -> bool {
+        let is_long_enough = match self.open {
+            true => self.segments.len() <= other.segments.len(),
+            false => self.segments.len() == other.segments.len() && !other.open,
+        };
+        let mut pairs = self.segments.iter().zip(&other.segments);
+        is_long_enough && pairs.all(|(own, other)| own.is_none() || own == other)
+    }
+}
+
 /// A guard of a route, which may refuse requests.
 #[derive(Clone, Copy)]
 enum Guard<'r> {
-    /// The filter `ip`, with a list of addresses.
-    Addresses,
+    /// The filter `ip`, with these settings.
+    Addresses(&'r FilterSettings),
     /// A plugin.
     Binding(&'r str),
 }
@@ -88,20 +202,25 @@ enum Guard<'r> {
 impl Guard<'_> {
     fn told(self) -> String {
         match self {
-            Guard::Addresses => "the filter `ip`".to_owned(),
+            Guard::Addresses(_) => "the filter `ip`".to_owned(),
             Guard::Binding(name) => format!("the plugin `{name}`"),
         }
     }
 }
 
 fn guards(route: &Route) -> impl Iterator<Item = Guard<'_>> {
-    let addresses = route.filters.iter().filter(|filter| filter.kind == "ip").map(|_| Guard::Addresses);
-    addresses.chain(route.plugins.iter().map(|name| Guard::Binding(name)))
+    addresses(route).map(Guard::Addresses).chain(route.plugins.iter().map(|name| Guard::Binding(name)))
 }
 
+/// The settings of each filter `ip` of a route.
+fn addresses(route: &Route) -> impl Iterator<Item = &FilterSettings> {
+    route.filters.iter().filter(|filter| filter.kind == "ip").map(|filter| &filter.settings.value)
+}
+
+/// Whether a route has the same guard. A filter `ip` with another list is another guard.
 fn has(route: &Route, guard: &Guard<'_>) -> bool {
     match guard {
-        Guard::Addresses => route.filters.iter().any(|filter| filter.kind == "ip"),
+        Guard::Addresses(settings) => addresses(route).any(|own| own == *settings),
         Guard::Binding(name) => route.plugins.iter().any(|known| known == name),
     }
 }
@@ -126,6 +245,7 @@ fn takes_from(other: &Route, route: &Route) -> bool {
     };
     same_listener
         && same_method
+        && Covered::of(other).covers(&Covered::of(route))
         && other.matches.hosts.iter().any(named_first)
         && guards(route).any(|guard| !has(other, &guard))
 }
@@ -230,6 +350,12 @@ mod tests {
             shop("host = \"a.test\""),
             shop("hosts = [\"*.test\", \"b.test\"]\npath = \"/admin/*\""),
             shop("host = \"a.test\"\nmethods = [\"GET\"]"),
+            shop("host = \"a.test\"\npath = \"/{*x}\""),
+            shop("host = \"a.test\"\npath = \"/{any}/{*x}\""),
+            shop("host = \"a.test\"\npath = \"/admin/{*x}\""),
+            shop("host = \"*.test\""),
+            shop("host = \"a.test\"\nfilters = [{ kind = \"ip\", deny = [\"192.0.2.1\"] }]"),
+            shop("host = \"a.test\"\nfilters = [{ kind = \"ip\", allow = [\"0.0.0.0/0\"] }]"),
         ] {
             let told = told(&format!("{}{other}", admin("")));
             assert!(
@@ -242,6 +368,8 @@ mod tests {
             (admin(""), shop("path = \"/*\"")),
             (admin(""), shop("host = \"a.test\"\npath = \"/adm/*\"")),
             (admin(""), shop("host = \"a.test\"\npath = \"/administration/*\"")),
+            (admin(""), shop("host = \"a.test\"\npath = \"/{any}/x/{*y}\"")),
+            (admin(""), shop("host = \"a.test\"\npath = \"/{any}\"")),
             (admin("host = \"a.test\""), shop("host = \"a.test\"\npath = \"/*\"")),
             (admin("listeners = [\"inner\"]"), shop("host = \"a.test\"\nlisteners = [\"web\"]")),
             (admin("methods = [\"POST\"]"), shop("host = \"a.test\"\nmethods = [\"GET\"]")),
@@ -250,6 +378,13 @@ mod tests {
         }
         let wildcard = format!("{}{}", admin("host = \"*.test\""), shop("host = \"a.test\""));
         assert_eq!(told(&wildcard).len(), 1, "an exact host comes before a wildcard");
+        let exact = |host: &str| route("one", &format!("path = \"/admin/{{id}}\"\n{host}"));
+        let both = format!(
+            "{}{}",
+            route("admin", &format!("path = \"/admin/me\"\n{allow}")),
+            exact("host = \"a.test\"")
+        );
+        assert_eq!(told(&both).len(), 1, "a parameter takes any segment");
         let plugin = route("admin", "path = \"/admin/{*rest}\"\nplugins = [\"door\"]");
         let told = told(&format!("{plugin}{}", shop("host = \"a.test\"")));
         assert!(told.len() == 1 && told[0].contains("the plugin `door`"), "{told:?}");
@@ -265,6 +400,10 @@ mod tests {
             ("https://a.test$request_uri", "`$request_uri`"),
             ("/x?$args", "`$args`"),
             ("https://a.test/$http_user", "`$http_user`"),
+            ("https://a.test/$upstream_addr", "`$upstream_addr`"),
+            ("/$${document_uri}", "`$document_uri`"),
+            ("/at/$time_iso8601", "`$time_iso8601`"),
+            ("/$proxy_protocol_addr", "`$proxy_protocol_addr`"),
         ] {
             let told = told(&redirect(location));
             assert!(told.len() == 1 && told[0].contains(variable), "{location}: {told:?}");

@@ -43,7 +43,9 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use h2::Reason;
 use h2::server::{Builder, Connection as Frames};
+use http::{HeaderMap, Version};
 use witgate_config::model::Limits;
+use witgate_exchange::fault::{Fault, FaultKind};
 use witgate_wire::deadline::Deadline;
 use witgate_wire::socket::Transport;
 
@@ -54,7 +56,7 @@ use self::wire::{Shared, Wire};
 use crate::listener::bound::Generation;
 use crate::listener::data_plane::CoreShared;
 use crate::protocol::connection::Connection;
-use crate::protocol::lifetime;
+use crate::protocol::{lifetime, service};
 
 /// Flow-control windows, in bytes, of a stream and of the connection. Window is returned only for data that was
 /// read, so they also bound what a client can make the gateway buffer.
@@ -73,6 +75,9 @@ const PENDING_RESETS: usize = 20;
 /// The most streams that the gateway may have to reset because of a client's errors ("made you reset",
 /// CVE-2025-8671).
 const PROVOKED_RESETS: usize = 128;
+
+/// Why a request ended whose connection was closed for an unfinished header block.
+const CUT_BY_BLOCK: &str = "a header block on its connection was unfinished for `header_timeout`";
 
 /// Serves requests until the client, an error or a drain ends the connection. `arrived` holds bytes that were
 /// already read.
@@ -127,8 +132,17 @@ async fn run<T: Transport>(connection: Rc<Connection>, wire: Rc<RefCell<Wire<T>>
     let keep_alive = frames.ping_pong().map(KeepAlive::new);
     let under_way = FuturesUnordered::new();
     let heading = Deadline::default();
-    let mut serving = Serving { connection, wire, frames, keep_alive, heading, streams, under_way };
+    let is_late = false;
+    let mut serving = Serving { connection, wire, frames, keep_alive, heading, is_late, streams, under_way };
     poll_fn(|context| serving.poll_turn(context)).await;
+    let (connection, is_late) = (serving.connection.clone(), serving.is_late);
+    // The requests in progress end first, so that the log has them before the one that cut them off.
+    drop(serving);
+    if is_late {
+        // The client gets no response, but log and metrics have the request.
+        let fault = Fault::new(FaultKind::HeaderTimeout);
+        drop(Box::pin(service::refuse(&connection, Version::HTTP_2, HeaderMap::new(), fault)).await);
+    }
 }
 
 /// A connection after its preface.
@@ -139,6 +153,8 @@ struct Serving<T: Transport> {
     keep_alive: Option<KeepAlive>,
     /// Runs while a header block is unfinished.
     heading: Deadline,
+    /// Whether a header block was unfinished for too long.
+    is_late: bool,
     streams: Rc<Streams>,
     under_way: FuturesUnordered<Stream>,
 }
@@ -167,6 +183,8 @@ impl<T: Transport> Serving<T> {
         };
         if self.poll_heading(context).is_ready() {
             // Nothing else can be read before the rest of the block, so the connection ends with all its streams.
+            self.connection.ingress.cut((FaultKind::HeaderTimeout, CUT_BY_BLOCK));
+            self.is_late = true;
             self.frames.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             while let Poll::Ready(Some(Ok(_))) = self.frames.poll_accept(context) {}
             let _ = self.wire.borrow_mut().poll_send(context);
