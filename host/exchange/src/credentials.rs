@@ -119,13 +119,19 @@ impl Credentials {
         if !self.hides_in(query) {
             return Some(Cow::Borrowed(query));
         }
-        let seen: Vec<&str> = query.split('&').filter(|pair| !self.hides_pair(pair)).collect();
-        (!seen.is_empty()).then(|| Cow::Owned(seen.join("&")))
+        let mut seen = String::with_capacity(query.len());
+        for part in parts(query).filter(|part| !self.hides_part(part)) {
+            if !seen.is_empty() {
+                seen.push(part.separator);
+            }
+            seen.push_str(part.text);
+        }
+        (!seen.is_empty()).then_some(Cow::Owned(seen))
     }
 
     /// Whether a query has a parameter that the binding may not see.
     pub fn hides_in(&self, query: &str) -> bool {
-        !self.hidden_parameters.is_empty() && query.split('&').any(|pair| self.hides_pair(pair))
+        !self.hidden_parameters.is_empty() && parts(query).any(|part| self.hides_part(&part))
     }
 
     /// The target that a binding chose in place of `before`: with the parameters that it could not see, at the end.
@@ -133,25 +139,51 @@ impl Credentials {
         let unseen = before.query().filter(|query| self.hides_in(query));
         let Some(unseen) = unseen else { return target };
         let mut text = target.as_str().to_owned();
-        for pair in unseen.split('&').filter(|pair| self.hides_pair(pair)) {
+        for part in parts(unseen).filter(|part| self.hides_part(part)) {
             let separator = match text.rfind('?') {
-                None => "?",
-                Some(at) if at + 1 == text.len() => "",
-                Some(_) => "&",
+                None => Some('?'),
+                Some(at) if at + 1 == text.len() => None,
+                // What stood behind a semicolon stays there if it may belong to the value of the parameter before it.
+                Some(_) if part.separator == ';' && self.hides_name_of(part.pair) => Some(';'),
+                Some(_) => Some('&'),
             };
-            text.push_str(separator);
-            text.push_str(pair);
+            text.extend(separator);
+            text.push_str(part.text);
         }
         // Both were valid, so their parts are; if not, the credential is lost, and the upstream refuses the request.
         text.parse().unwrap_or(target)
     }
 
-    fn hides_pair(&self, pair: &str) -> bool {
+    /// Whether a part belongs to a hidden parameter, if only `&` separates parameters or if `;` does as well.
+    fn hides_part(&self, part: &Part<'_>) -> bool {
+        self.hides_name_of(part.pair) || self.hides_name_of(part.text)
+    }
+
+    /// Whether the name of this pair is hidden. Some origins ignore the case of names.
+    fn hides_name_of(&self, pair: &str) -> bool {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name);
         let name = name.replace('+', " ");
         let name = percent_decode_str(&name).decode_utf8_lossy();
-        self.hidden_parameters.iter().any(|hidden| *hidden == *name)
+        self.hidden_parameters.iter().any(|hidden| hidden.eq_ignore_ascii_case(&name))
     }
+}
+
+/// A part of a query between separators. Most origins separate parameters by `&` only, and some by `;` as well.
+struct Part<'a> {
+    /// What stands before it.
+    separator: char,
+    text: &'a str,
+    /// Everything between the `&` around it.
+    pair: &'a str,
+}
+
+fn parts(query: &str) -> impl Iterator<Item = Part<'_>> {
+    query.split('&').flat_map(|pair| {
+        pair.split(';').enumerate().map(move |(index, text)| {
+            let separator = if index == 0 { '&' } else { ';' };
+            Part { separator, text, pair }
+        })
+    })
 }
 
 #[cfg(test)]
@@ -198,7 +230,10 @@ mod tests {
         };
         assert_eq!(seen("/a?apikey=1"), None);
         assert_eq!(seen("/a?x=1&apikey=1&y&apikey=2").as_deref(), Some("x=1&y"));
-        assert_eq!(seen("/a?%61pi%6bey=1&Apikey=2").as_deref(), Some("Apikey=2"));
+        assert_eq!(seen("/a?%61pi%6bey=1&Apikey=2"), None, "some origins ignore the case of names");
+        assert_eq!(seen("/a?x=1;apikey=2;y&API%4BEY=3").as_deref(), Some("x=1;y"));
+        assert_eq!(seen("/a?apikey=1;2&x").as_deref(), Some("x"), "the rest may belong to the value");
+        assert_eq!(seen("/a?x=1;2&y=;").as_deref(), Some("x=1;2&y=;"));
         assert_eq!(seen("/a?apikey").as_deref(), None);
         assert_eq!(seen("/a?apikeys=1").as_deref(), Some("apikeys=1"));
         let restored = |target: &str, before: &str| {
@@ -208,5 +243,7 @@ mod tests {
         assert_eq!(restored("/b?y=1", "/a?apikey=1"), "/b?y=1&apikey=1");
         assert_eq!(restored("/b?", "/a?apikey=1"), "/b?apikey=1");
         assert_eq!(restored("/b?y=1", "/a?x=1"), "/b?y=1");
+        assert_eq!(restored("/b?y=1", "/a?apikey=1;2&x=3"), "/b?y=1&apikey=1;2");
+        assert_eq!(restored("/b?y=1", "/a?x=3;apikey=1"), "/b?y=1&apikey=1");
     }
 }

@@ -8,9 +8,11 @@ use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use ipnet::IpNet;
+use witgate_config::model::EncodedSlashes;
 use witgate_config::{Problem, Problems, model};
 use witgate_exchange::head::RequestHead;
 use witgate_exchange::identity::Identity;
+use witgate_exchange::path;
 
 use super::condition::{Conditions, Question, Unmet, Value, compile_fields, compile_value};
 use super::host_trees::HostTrees;
@@ -22,6 +24,36 @@ pub struct When {
     when: Vec<Case>,
     unless: Vec<Case>,
     by_identity: bool,
+}
+
+/// The spellings of a path that an upstream may take for the same. No spelling of a path may lead around a binding, so a
+/// table of `when` holds if it holds for one of them, and a table of `unless` only if it holds for all.
+pub struct Spellings<'a> {
+    /// With its slashes merged, also on a route that keeps them apart, because routes are chosen by this path.
+    merged: Cow<'a, str>,
+    /// Without the parameters that follow a `;` in its segments, which some servers remove (RFC 3986 section 3.3);
+    /// `None` if there are none.
+    bare: Option<String>,
+}
+
+impl<'a> Spellings<'a> {
+    /// The spellings of a path in normal form, with or without its slashes merged.
+    pub fn of(path: &'a str) -> Self {
+        let without_parameters = |segment: &'a str| segment.split(';').next().unwrap_or_default();
+        let bare = path.contains(';').then(|| {
+            let segments: Vec<&str> = path.split('/').map(without_parameters).collect();
+            merged(&segments.join("/")).into_owned()
+        });
+        Spellings { merged: merged(path), bare }
+    }
+}
+
+/// A path with its slashes merged. Encoded slashes were accepted or refused before.
+fn merged(path: &str) -> Cow<'_, str> {
+    match path.contains("//").then(|| path::normalise(path, EncodedSlashes::Opaque)) {
+        Some(Ok(normal)) => Cow::Owned(normal.path().to_owned()),
+        Some(Err(_)) | None => Cow::Borrowed(path),
+    }
 }
 
 /// Whether a binding is called for a request, as far as the request alone decides it.
@@ -79,8 +111,8 @@ impl When {
         if problems.is_empty() { Ok(Some(When { when, unless, by_identity })) } else { Err(problems) }
     }
 
-    /// Judges a request as its client sent it.
-    pub(crate) fn judge(&self, head: &RequestHead) -> Judgement {
+    /// Judges a request as its client sent it, with the spellings of its path.
+    pub(crate) fn judge(&self, head: &RequestHead, paths: &Spellings<'_>) -> Judgement {
         let question = Question::of(head);
         let bits = |cases: &[Case], is_met: &dyn Fn(&Case) -> bool| {
             let met = cases.iter().enumerate().filter(|(_, case)| is_met(case));
@@ -88,12 +120,13 @@ impl When {
         };
         // A client announces in a preflight whatever method it likes. That may add a call, but leaves no binding out.
         let is_excepted = |case: &Case| {
-            case.conditions.admits_own_method(&question) && case.unmet(&question, head).is_none()
+            case.conditions.admits_own_method(&question)
+                && case.is_at_all(question.host, paths)
+                && case.unmet(&question, head).is_none()
         };
-        let met = Met {
-            when: bits(&self.when, &|case| case.unmet(&question, head).is_none()),
-            unless: bits(&self.unless, &is_excepted),
-        };
+        let is_met =
+            |case: &Case| case.is_at_any(question.host, paths) && case.unmet(&question, head).is_none();
+        let met = Met { when: bits(&self.when, &is_met), unless: bits(&self.unless, &is_excepted) };
         let surely_unless = || {
             let mut cases = self.unless.iter().enumerate();
             cases.any(|(index, case)| met.unless & 1 << index != 0 && !case.names_identity())
@@ -114,17 +147,21 @@ impl When {
     }
 
     /// What is to be said about a request for which the binding is or may be left out; `None` if it is called.
-    pub fn explain(&self, head: &RequestHead) -> Option<String> {
-        match self.judge(head) {
+    pub fn explain(&self, head: &RequestHead, paths: &Spellings<'_>) -> Option<String> {
+        match self.judge(head, paths) {
             Judgement::Applies => None,
             Judgement::ByIdentity(_) => Some("depends on the caller's identity".to_owned()),
-            Judgement::LeftOut => Some(self.why_left_out(head)),
+            Judgement::LeftOut => Some(self.why_left_out(head, paths)),
         }
     }
 
-    fn why_left_out(&self, head: &RequestHead) -> String {
+    fn why_left_out(&self, head: &RequestHead, paths: &Spellings<'_>) -> String {
         let question = Question::of(head);
-        let unmet: Vec<String> = self.when.iter().filter_map(|case| case.unmet(&question, head)).collect();
+        let why = |case: &Case| match case.is_at_any(question.host, paths) {
+            true => case.unmet(&question, head),
+            false => Some("the condition on host and path".to_owned()),
+        };
+        let unmet: Vec<String> = self.when.iter().filter_map(why).collect();
         if !self.when.is_empty() && unmet.len() == self.when.len() {
             return format!("left out: {} of its `when` does not hold", unmet.join(", and "));
         }
@@ -163,14 +200,24 @@ impl Case {
         self.subject.is_some() || !self.claims.is_empty()
     }
 
-    /// The first condition on the request itself that does not hold, in words.
+    fn is_at(&self, host: &str, path: &str) -> bool {
+        self.places
+            .as_ref()
+            .is_none_or(|places| places.visit(host, path, &mut |(), _| ControlFlow::Break(())).is_break())
+    }
+
+    /// Whether the condition on host and path holds for some spelling of the path.
+    fn is_at_any(&self, host: &str, paths: &Spellings<'_>) -> bool {
+        self.is_at(host, &paths.merged) || paths.bare.as_ref().is_some_and(|bare| self.is_at(host, bare))
+    }
+
+    /// Whether the condition on host and path holds for every spelling of the path.
+    fn is_at_all(&self, host: &str, paths: &Spellings<'_>) -> bool {
+        self.is_at(host, &paths.merged) && paths.bare.as_ref().is_none_or(|bare| self.is_at(host, bare))
+    }
+
+    /// The first condition on the request itself, apart from host and path, that does not hold, in words.
     fn unmet(&self, question: &Question<'_>, head: &RequestHead) -> Option<String> {
-        let is_there = self.places.as_ref().is_none_or(|places| {
-            places.visit(question.host, question.path, &mut |(), _| ControlFlow::Break(())).is_break()
-        });
-        if !is_there {
-            return Some("the condition on host and path".to_owned());
-        }
         if !self.conditions.admits_method(question) {
             return Some("the condition on the method".to_owned());
         }

@@ -38,9 +38,24 @@ enum State {
 /// A body of which something was read.
 struct Inspected {
     buffer: ReplayBuffer,
-    /// What was decoded last, and for which reading.
-    decoded: Option<(Reading, BodyContent, Reserved)>,
+    /// What was decoded last, and for which reading under which limit on bodies.
+    decoded: Option<((Reading, usize), BodyContent, Reserved)>,
 }
+
+/// How reading the beginning of a body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Peeked {
+    /// The body has ended.
+    Ended,
+    /// As much as was wanted is there.
+    Enough,
+    /// The client sends nothing more for now.
+    Paused,
+}
+
+/// How long a peek waits for more. A client that waits for the response before it sends more, as in a stream in both
+/// directions, would otherwise wait for the decision, which waits for the client.
+const PAUSE: Duration = Duration::from_millis(500);
 
 impl BodyReader {
     /// A reader of a body that is not touched until something is read.
@@ -56,7 +71,8 @@ impl BodyReader {
         }
     }
 
-    /// Reads what a decision reads. `limit` is the binding's limit on bodies. All of what is read must arrive within
+    /// Reads what a decision reads. A peek that is not complete may be shorter than it could be, because the client has
+    /// paused. `limit` is the binding's limit on bodies. All of what is read must arrive within
     /// `patience`: a client that nobody knows yet would otherwise hold the memory for it as long as it likes.
     ///
     /// # Errors
@@ -117,13 +133,14 @@ impl Inspected {
         limit: usize,
     ) -> Result<BodyContent, Fault> {
         let most = reading.extent.bytes();
+        // One byte more than is shown tells whether the body goes on.
         let complete = if reading.extent.is_whole() {
             if !self.read_until(most.saturating_add(1)).await? || self.buffer.kept() > most {
                 return Err(too_large());
             }
             true
         } else {
-            self.read_until(most).await?
+            self.peek(most.saturating_add(1)).await? == Peeked::Ended
         };
         let coding = match reading.form {
             BodyForm::Raw => Some(Coding::Identity),
@@ -149,7 +166,20 @@ impl Inspected {
         })
     }
 
-    /// Decodes what was received. For a peek, more is received until there is enough decoded.
+    /// Reads until this number of bytes is kept, the body has ended, or nothing more has arrived for [`PAUSE`].
+    async fn peek(&self, bytes: usize) -> Result<Peeked, Fault> {
+        while self.buffer.kept() < bytes {
+            match tokio::time::timeout(PAUSE, self.read_until(self.buffer.kept() + 1)).await {
+                Ok(Ok(true)) => return Ok(Peeked::Ended),
+                Ok(Ok(false)) => {}
+                Ok(Err(fault)) => return Err(fault),
+                Err(_elapsed) => return Ok(Peeked::Paused),
+            }
+        }
+        Ok(Peeked::Enough)
+    }
+
+    /// Decodes what was received. For a peek, more is received until there is enough decoded, or the client pauses.
     async fn decode(
         &mut self,
         coding: Coding,
@@ -158,9 +188,11 @@ impl Inspected {
         limit: usize,
         mut complete: bool,
     ) -> Result<BodyContent, Fault> {
-        if let Some((_, known, _)) = self.decoded.as_ref().filter(|(of, ..)| *of == reading) {
+        let key = (reading, limit);
+        if let Some((_, known, _)) = self.decoded.as_ref().filter(|(of, ..)| *of == key) {
             return Ok(known.clone());
         }
+        let mut paused = false;
         let most = reading.extent.bytes();
         let mut reserved;
         let content = loop {
@@ -171,12 +203,16 @@ impl Inspected {
             if over && reading.extent.is_whole() {
                 return Err(too_large());
             }
-            if over || complete || received.len() >= limit || bytes.len() == most {
+            if over || complete || paused || received.len() >= limit {
                 break BodyContent { bytes, complete: complete && !over };
             }
-            complete = self.read_until(received.len().saturating_mul(2).clamp(1, limit)).await?;
+            match self.peek(received.len().saturating_mul(2).clamp(1, limit)).await? {
+                Peeked::Ended => complete = true,
+                Peeked::Enough => {}
+                Peeked::Paused => paused = true,
+            }
         };
-        self.decoded = Some((reading, content.clone(), reserved));
+        self.decoded = Some((key, content.clone(), reserved));
         Ok(content)
     }
 }

@@ -8,6 +8,8 @@ use http_body::Body as _;
 use witgate_exchange::contracts::*;
 use witgate_exchange::fault::FaultKind;
 
+use crate::pipeline::BodyReader;
+
 use super::authentication::acceptance;
 use super::bodies::codings;
 use super::fake::{Fake, header, local};
@@ -408,4 +410,118 @@ fn a_request_to_switch_protocols_is_refused_where_the_body_is_read_as_a_whole() 
             Err(fault) => assert!(!passes && fault.kind == FaultKind::UpgradeRefused, "{fault}"),
         }
     }
+}
+
+/// A body whose client sends these pieces and then nothing, without ending it.
+fn stalled(pieces: &[&'static [u8]]) -> Body {
+    let pieces: Vec<_> = pieces
+        .iter()
+        .map(|piece| {
+            Ok::<_, witgate_exchange::body::BodyError>(http_body::Frame::data(Bytes::from_static(piece)))
+        })
+        .collect();
+    let stream =
+        futures_util::StreamExt::chain(futures_util::stream::iter(pieces), futures_util::stream::pending());
+    Body::wrap(http_body_util::StreamBody::new(stream))
+}
+
+#[test]
+fn a_peek_decides_on_what_is_there_when_the_client_waits_for_the_response() {
+    let cases: [(&[&[u8]], usize, &str); 3] =
+        [(&[], 10, ""), (&[b"one"], 10, "one"), (&[b"one", b" two"], 7, "one two")];
+    for (pieces, first, expected) in cases {
+        let begun = std::time::Instant::now();
+        let (bytes, complete, _) = seen(raw(Extent::Peek(first)), &[], stalled(pieces)).unwrap();
+        assert_eq!((&bytes[..], complete), (expected.as_bytes(), false), "{first}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+    for (coding, body) in codings(&noise(3000)).into_iter().skip(1) {
+        let beginning: &'static [u8] = body[..2000].to_vec().leak();
+        let headers = [("content-encoding", coding)];
+        let (bytes, complete, _) =
+            seen(decoded(Extent::Peek(100_000)), &headers, stalled(&[beginning])).unwrap();
+        assert!(noise(3000).starts_with(&bytes) && !complete, "{coding}: {}", bytes.len());
+    }
+}
+
+#[test]
+fn a_peek_of_exactly_the_length_of_the_body_is_complete() {
+    for (length, expected) in [(12, false), (13, true), (14, true)] {
+        let (bytes, complete, _) = seen(raw(Extent::Peek(length)), &[], pieces()).unwrap();
+        assert_eq!((bytes.len(), complete), (length.min(13), expected), "{length}");
+        for (coding, body) in codings(b"one two three").into_iter().skip(1) {
+            let parts: Vec<_> = body.chunks(5).map(Bytes::copy_from_slice).collect();
+            let frames = parts
+                .into_iter()
+                .map(|part| Ok::<_, witgate_exchange::body::BodyError>(http_body::Frame::data(part)));
+            let stream = Body::wrap(http_body_util::StreamBody::new(futures_util::stream::iter(frames)));
+            let headers = [("content-encoding", coding)];
+            let (bytes, complete, _) = seen(decoded(Extent::Peek(length)), &headers, stream).unwrap();
+            assert_eq!((bytes.len(), complete), (length.min(13), expected), "{coding} {length}");
+        }
+    }
+}
+
+#[test]
+fn all_members_of_a_coded_body_are_seen() {
+    // RFC 1952 section 2.2 and RFC 8878 section 3.1 define a sequence of members and frames as one content. RFC 7932 does not, and a
+    // decoder that goes on sees no less than one that stops.
+    for ((coding, one), (_, two)) in codings(b"{\"a\":1").into_iter().zip(codings(b",\"b\":2}")).skip(1) {
+        let headers = [("content-encoding", coding)];
+        let both = Bytes::from([one.clone(), two.clone()].concat());
+        for extent in [Extent::Whole(1000), Extent::Peek(1000)] {
+            let (bytes, complete, on) = seen(decoded(extent), &headers, Body::from(both.clone())).unwrap();
+            assert_eq!((&bytes[..], complete), (&b"{\"a\":1,\"b\":2}"[..], true), "{coding}");
+            assert_eq!(read(on).unwrap().0, both);
+        }
+        // Whatever follows is part of the content or a mistake, and never left out.
+        let garbage = Bytes::from([one.clone(), Bytes::from_static(b"tail")].concat());
+        let outcome = seen(decoded(Extent::Whole(1000)), &headers, Body::from(garbage));
+        assert_eq!(kind(outcome), FaultKind::BadRequest, "{coding}");
+        let outcome = seen(decoded(Extent::Whole(10)), &headers, Body::from(both));
+        assert_eq!(kind(outcome), FaultKind::BodyTooLarge, "{coding}");
+    }
+}
+
+#[test]
+fn two_bindings_that_read_alike_have_each_their_own_limit() {
+    let content = noise(5000);
+    for (coding, body) in codings(&content).into_iter().skip(1) {
+        let reading = decoded(Extent::Peek(4000));
+        let (mut small, little) = noting(reading);
+        let (mut large, much) = noting(reading);
+        (small.limits.body, large.limits.body) = (1000, 100_000);
+        let mut exchange =
+            Fixture::new([small, large]).exchange(Method::POST, "/", &[("content-encoding", coding)]);
+        testing::run(descend(&mut exchange, Body::from(body))).map(drop).expect("nobody refuses");
+        let little = little.lock().unwrap().pop().expect("it was called");
+        let much = much.lock().unwrap().pop().expect("it was called");
+        assert!(
+            little.bytes.len() < 2000 && much.bytes.len() == 4000,
+            "{coding}: {} {}",
+            little.bytes.len(),
+            much.bytes.len()
+        );
+    }
+}
+
+#[test]
+fn what_a_decision_reads_arrives_within_the_time_for_bodies_however_steadily_it_comes() {
+    // A byte every 20 ms never reaches the time between two pieces.
+    let drips = futures_util::stream::unfold((), |()| async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let drip = http_body::Frame::data(Bytes::from_static(b"x"));
+        Some((Ok::<_, witgate_exchange::body::BodyError>(drip), ()))
+    });
+    let body = Body::wrap(http_body_util::StreamBody::new(Box::pin(drips)));
+    let reading = Reading { form: BodyForm::Raw, extent: Extent::Whole(100_000) };
+    let read = testing::run(async {
+        let memory = witgate_exchange::replay::memory::BodyMemory::new(1 << 20, None);
+        let facts = testing::facts(testing::head(Method::POST, "/", &[]));
+        let mut reader = BodyReader::new(body);
+        let patience = Duration::from_millis(200);
+        let read = reader.read(&facts, &memory, (reading, 100_000), patience);
+        tokio::time::timeout(Duration::from_secs(10), read).await.expect("in time")
+    });
+    assert_eq!(read.expect_err("a fault").kind, FaultKind::BodyTimeout);
 }

@@ -98,6 +98,26 @@ fn no_spelling_of_a_path_leads_around_a_binding() {
 }
 
 #[test]
+fn parameters_of_segments_lead_around_no_binding() {
+    // Some servers remove `;` and what follows it in a segment before they choose what serves the request.
+    let mut fixture = Fixture::new([marks("mark")]);
+    condition(&mut fixture, "mark", "when = { prefix = \"/admin\" }");
+    for path in ["/admin;x=1/y", "/;x/admin/y", "/admin;", "/admin/;a;b", "/;/admin;x"] {
+        assert_eq!(marked(&mut fixture.get(path, &[])), "mark", "{path}");
+    }
+    for path in ["/administration;x", "/other;/admin/x", "/x;admin"] {
+        assert_eq!(marked(&mut fixture.get(path, &[])), "", "{path}");
+    }
+    let mut fixture = Fixture::new([marks("mark")]);
+    condition(&mut fixture, "mark", "unless = { path = \"/files/{name}/{*rest}\" }");
+    for (path, expected) in
+        [("/files/a/b", ""), ("/files/a;v=1/b", ""), ("/files;x/a/b", "mark"), ("/files/;x/b", "mark")]
+    {
+        assert_eq!(marked(&mut fixture.get(path, &[])), expected, "{path}");
+    }
+}
+
+#[test]
 fn a_method_that_a_preflight_announces_leaves_no_binding_out() {
     let preflight = [("origin", "https://a.example"), ("access-control-request-method", "GET")];
     let mut fixture = Fixture::new([marks("mark")]);
