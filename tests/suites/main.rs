@@ -21,6 +21,7 @@ mod names;
 mod observability;
 mod outcomes;
 mod pages;
+mod passwords;
 mod real_clients;
 mod real_upstreams;
 mod remembered;

@@ -1,6 +1,6 @@
 //! The queue of finished exchanges of one binding, and the thread that passes them on in batches.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,10 @@ use crate::plugin::Loaded;
 
 /// The most exchanges that wait.
 const QUEUE: usize = 4096;
+
+/// The most bytes of the heads of exchanges that wait or are being passed on. An exchange keeps the head of its request in
+/// memory, which may be much longer than usual.
+const QUEUE_BYTES: usize = 16 << 20;
 
 /// The most exchanges of one batch.
 const BATCH: usize = 256;
@@ -37,6 +41,8 @@ struct Progress {
     queued: AtomicU64,
     /// Exchanges of batches whose calls have ended.
     done: AtomicU64,
+    /// Bytes of the heads of exchanges that are queued and not done.
+    bytes: AtomicUsize,
     /// Set at the end of the process: nothing is gathered any more.
     ending: AtomicBool,
     /// Ends the gathering early.
@@ -52,9 +58,12 @@ pub(crate) struct Observed {
 
 impl Observer for Observed {
     fn observe(&self, entry: &Arc<LogEntry>) {
+        let bytes = size(entry);
         // Counted before it is sent, so that the end of the process overlooks none.
         self.progress.queued.fetch_add(1, Ordering::Relaxed);
-        if self.entries.try_send(Arc::clone(entry)).is_err() {
+        let has_room = self.progress.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= QUEUE_BYTES;
+        if !has_room || self.entries.try_send(Arc::clone(entry)).is_err() {
+            self.progress.bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.progress.queued.fetch_sub(1, Ordering::Relaxed);
             self.meter.unobserved(1);
         } else if self.entries.capacity() < QUEUE / 2 {
@@ -82,6 +91,14 @@ impl Observed {
     }
 }
 
+/// About how many bytes the head of an exchange keeps in memory. The same for each call, since an entry does not change.
+fn size(entry: &LogEntry) -> usize {
+    let head = &entry.head;
+    let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+    let received = head.received_target.as_ref().map_or(0, |target| target.as_str().len());
+    fields.sum::<usize>() + head.target.as_str().len() + received + size_of::<LogEntry>()
+}
+
 /// Passes batches on until the queue is dropped and empty.
 async fn pass_on(binding: Arc<Loaded>, mut queue: Receiver<Arc<LogEntry>>, progress: Arc<Progress>) {
     let mut batch = Vec::with_capacity(BATCH);
@@ -103,6 +120,7 @@ async fn pass_on(binding: Arc<Loaded>, mut queue: Receiver<Arc<LogEntry>>, progr
             if observe(&binding, &batch).await.is_err() {
                 binding.meter().unobserved(count);
             }
+            progress.bytes.fetch_sub(batch.iter().map(|entry| size(entry)).sum(), Ordering::Relaxed);
             progress.done.fetch_add(count, Ordering::Release);
             batch.clear();
             // Less than a whole batch: gathering more saves calls.

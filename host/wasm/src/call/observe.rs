@@ -15,8 +15,11 @@ pub(crate) async fn observe(binding: &Loaded, batch: &[Arc<LogEntry>]) -> Result
     let upstreams = binding.background.upstreams();
     let mut running = Running::begin_in_background(binding, Phase::Observe, &*upstreams).await?;
     let exported = running.instance()?.exports.observe.clone().ok_or(CallFailure::Unavailable)?;
-    let granted = &binding.pool.rights().grants.headers;
-    let parts: Vec<Parts<'_>> = batch.iter().map(|entry| Parts::of(entry, granted)).collect();
+    let rights = binding.pool.rights();
+    // A grant of a header is none of a credential.
+    let granted = rights.grants.headers.iter().filter(|name| !rights.credentials.hide_name(name));
+    let granted: Vec<&str> = granted.map(String::as_str).collect();
+    let parts: Vec<Parts<'_>> = batch.iter().map(|entry| Parts::of(entry, &granted)).collect();
     let exchanges: Vec<contract::Exchange<'_>> =
         batch.iter().zip(&parts).map(|(entry, parts)| exchange(entry, parts)).collect();
     let answer = running.invoke(exported.func_observe(), (&exchanges[..],)).await;
@@ -32,11 +35,11 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn of(entry: &'a LogEntry, granted: &'a [String]) -> Parts<'a> {
+    fn of(entry: &'a LogEntry, granted: &[&'a str]) -> Parts<'a> {
         let head = &entry.head;
-        let headers = granted.iter().flat_map(|name| {
-            head.headers.get_all(name).iter().map(|value| (name.as_str(), value.as_bytes()))
-        });
+        let headers = granted
+            .iter()
+            .flat_map(|name| head.headers.get_all(*name).iter().map(|value| (*name, value.as_bytes())));
         let steps = entry.plugins.iter().map(|call| contract::Step {
             binding: &call.binding,
             phase: call.phase,

@@ -1,5 +1,7 @@
 //! Interface `password`: the guest waits while a thread of the gateway verifies.
 
+use std::net::IpAddr;
+
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
@@ -55,7 +57,9 @@ async fn verify(
         // While a plugin is set up, there is no core that could wait.
         return Ok(Err(Error::Unavailable));
     }
-    let Some(verdict) = state.rights.passwords.verify(password, hash) else {
+    // Calls in the background belong to no client and share one place.
+    let client = state.head().map_or(IpAddr::from([0; 4]), |head| head.client.address);
+    let Some(verdict) = state.rights.passwords.verify(client, password, hash) else {
         // What follows from it must not be remembered.
         state.tracker.mark(Mark::Clock);
         return Ok(Err(Error::Busy));

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{StatusCode, Version};
+use witgate_config::model::Credentials;
 use witgate_exchange::contracts::{Binding, Contracts, Observer};
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::FaultKind;
 use witgate_exchange::log_entry::LogEntry;
 use witgate_exchange::record::Record;
-use witgate_tests::Origin;
+use witgate_tests::{Origin, guest};
 use witgate_wasm::Loaded;
 
 use crate::granted::bind;
@@ -155,4 +156,43 @@ fn a_tick_that_traps_is_counted_and_tried_again() {
     assert!(scene.telemetry.metrics().expose().contains("phase=\"tick\""));
     let contracts = Contracts::of(&(Arc::clone(&loaded) as Arc<dyn Binding>)).names();
     assert_eq!(contracts, ["rate-limiting", "observe", "tick"]);
+}
+
+#[test]
+fn a_grant_of_a_header_is_none_of_a_credential() {
+    // A configuration that grants a credential by `grants.headers` only is refused, so it is made here.
+    let seen = |listed: bool, granted: Option<&str>| {
+        let scene = Scene::new();
+        let mut config = config(&binding("store", "1h"), &format!("[data.table]\nfile = \"t\"\n{COLLECTOR}"));
+        config.plugins.get_mut("p").expect("it is declared").unstable = true;
+        let binding = config.bindings.get_mut("b").expect("it is declared");
+        binding.credentials =
+            listed.then(|| Credentials { headers: vec!["user-agent".to_owned()], query: Vec::new() });
+        binding.grants.credentials = granted.map(|name| vec![name.to_owned()]);
+        let component = std::fs::read(guest("background")).expect("a component");
+        let loaded = scene.prepare(&component, &config).expect("the guest loads");
+        let observer = Arc::clone(&loaded).observer().expect("it observes");
+        observer.observe(&entry(StatusCode::OK));
+        assert!(scene.runtime.flush(Duration::from_secs(10)));
+        stored(&loaded, "seen-last")
+    };
+    assert!(seen(false, None).contains(" curl/8 "));
+    assert!(!seen(true, None).contains("curl/8"));
+    assert!(seen(true, Some("user-agent")).contains(" curl/8 "));
+}
+
+#[test]
+fn what_waits_for_a_slow_observer_is_bounded_in_bytes_too() {
+    let scene = Scene::new();
+    let (loaded, observer) = observing(&scene, "loop");
+    let long = "x".repeat(60_000);
+    let facts = Facts::new(request(&[("user-agent", &long)]), Version::HTTP_11, Instant::now());
+    let one = Arc::new(LogEntry::new(&facts, &"web".into(), StatusCode::OK, Record::default()));
+    for _ in 0..1000 {
+        observer.observe(&one);
+    }
+    let unobserved = loaded.meter().read().unobserved;
+    // 16 MiB are 279 of them. More may have been passed on meanwhile.
+    assert!((200..=721).contains(&unobserved), "{unobserved}");
+    drop(observer);
 }

@@ -42,6 +42,7 @@ impl Loader for Texts {
         Contracts {
             routing: true,
             authentication: component.contains("authenticates"),
+            observe: component.contains("observes"),
             ..Contracts::default()
         }
     }
@@ -341,6 +342,15 @@ fn conditions_change_no_version_and_are_refused_for_what_decides_before_the_iden
     assert_eq!(keys, ["bindings.b.when", "bindings.b.unless"], "{refused:?}");
     let by_path = conditions("when = { path = \"/a\" }");
     let binding = scene.config.bindings.get_mut("b").unwrap();
-    (binding.when, binding.unless) = (by_path.when, by_path.unless);
+    (binding.when, binding.unless) = (by_path.when.clone(), by_path.unless);
     scene.reload().unwrap();
+
+    // Conditions are judged for a request; what observes is called for batches of finished exchanges.
+    let mut scene = Scene::new("observes");
+    scene.reload().unwrap();
+    scene.config.bindings.get_mut("b").unwrap().when = by_path.when;
+    let refused = scene.reload().unwrap_err().configuration;
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(refused[0].key, "bindings.b.when");
+    assert!(refused[0].message.contains("observes finished exchanges"), "{refused:?}");
 }
