@@ -21,7 +21,6 @@ mod names;
 mod observability;
 mod outcomes;
 mod pages;
-mod passwords;
 mod real_clients;
 mod real_upstreams;
 mod remembered;
