@@ -383,7 +383,6 @@ async fn a_refused_reload_shows_no_secret_in_status_and_log() {
         for secret in ["swordfish", "hunter2"] {
             assert!(!shown.contains(secret), "{what}: {shown}");
         }
-        assert!(shown.contains("drain_timeout") || shown.contains("${file:token}"), "{what}: {shown}");
         assert!(shown.contains("witgate.toml:"), "{what}: {shown}");
     }
     let validated = command(&gateway, &["validate"]);

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use ipnet::IpNet;
+use witgate_config::model::EncodedSlashes;
 use witgate_config::{Problem, Problems, model};
 use witgate_exchange::head::RequestHead;
 use witgate_exchange::identity::Identity;
@@ -41,9 +42,17 @@ impl<'a> Spellings<'a> {
         let without_parameters = |segment: &'a str| segment.split(';').next().unwrap_or_default();
         let bare = path.contains(';').then(|| {
             let segments: Vec<&str> = path.split('/').map(without_parameters).collect();
-            path::merged(&segments.join("/")).into_owned()
+            merged(&segments.join("/")).into_owned()
         });
-        Spellings { merged: path::merged(path), bare }
+        Spellings { merged: merged(path), bare }
+    }
+}
+
+/// A path with its slashes merged. Encoded slashes were accepted or refused before.
+fn merged(path: &str) -> Cow<'_, str> {
+    match path.contains("//").then(|| path::normalise(path, EncodedSlashes::Opaque)) {
+        Some(Ok(normal)) => Cow::Owned(normal.path().to_owned()),
+        Some(Err(_)) | None => Cow::Borrowed(path),
     }
 }
 

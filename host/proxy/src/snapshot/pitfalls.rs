@@ -401,7 +401,7 @@ mod tests {
             ("/x?$args", "`$args`"),
             ("https://a.test/$http_user", "`$http_user`"),
             ("https://a.test/$upstream_addr", "`$upstream_addr`"),
-            ("/${document_uri}", "`$document_uri`"),
+            ("/$document_uri", "`$document_uri`"),
             ("/at/$time_iso8601", "`$time_iso8601`"),
             ("/$proxy_protocol_addr", "`$proxy_protocol_addr`"),
         ] {
