@@ -31,6 +31,9 @@ fn config(origin: &Origin, collector: &Origin, scratch: &Scratch) -> String {
          [telemetry.otlp]\nupstream = \"collector\"\n\
          [[routes]]\nname = \"all\"\npath = \"/*\"\nupstream = \"counted\"\nplugins = [\"probe\"]\nauth = \"optional\"\n\
          [[routes]]\nname = \"stored\"\npath = \"/stored\"\nupstream = \"counted\"\ncache = {{}}\n\
+         [[listeners]]\nname = \"raw\"\nprotocol = \"tcp\"\naddress = \"127.0.0.1:0\"\n\
+         [[routes]]\nname = \"raw\"\nlisteners = \"raw\"\nupstream = \"raw\"\n\
+         [upstreams.raw]\nprotocol = \"tcp\"\nendpoints = [\"{origin}\"]\n\
          [[routes]]\nname = \"failing\"\npath = \"/failing\"\nupstream = \"failing\"\n\
          filters = [{{ kind = \"fault\", delay = {{ time = \"1ms\" }} }}]\n\
          [upstreams.counted]\nendpoints = [\"{origin}\"]\nbalancer = \"peak-ewma\"\nmax_requests = 100\n\
@@ -60,6 +63,7 @@ async fn the_list_of_metrics_is_current() {
     scratch.install(&guest("probe"), "probe");
     let config = config(&origin, &collector, &scratch);
     let gateway = Gateway::start(scratch, &config).await;
+    let _connection = tokio::net::TcpStream::connect(gateway.listener("raw")).await.expect("it is accepted");
     let mut client = gateway.client().await;
     client.get("/", &[("x-do", "metrics")]).await;
     client.get("/", &[("x-do", "store"), ("x-with", "increment counters visits")]).await;
