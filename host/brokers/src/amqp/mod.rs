@@ -23,8 +23,8 @@ use serde::Deserialize;
 use witgate_config::scalar::{self, Text};
 use witgate_config::{Problems, Settings};
 use witgate_exchange::contracts::broker::{
-    Broker, BrokerKind, BrokerStatus, Capabilities, Consuming, MessageSink, Outgoing, PublishFailure,
-    Publishing, Subscription, Window,
+    Broker, BrokerKind, BrokerStatus, BuildResult, Capabilities, Consuming, MessageSink, Outgoing,
+    PublishFailure, Publishing, Subscription, Window,
 };
 
 use crate::link::{Feed, Link, Nothing, Protocol, Session, Shared};
@@ -93,7 +93,7 @@ fn max_message() -> Text<scalar::Size> {
     Text::of("16MiB")
 }
 
-fn build(settings: &Settings, serving: bool) -> Result<Arc<dyn Broker>, Problems> {
+fn build(settings: &Settings, serving: bool) -> BuildResult {
     let read: NewSettings = settings.parse()?;
     let mut uris = Vec::new();
     for (index, url) in read.urls.iter().enumerate() {

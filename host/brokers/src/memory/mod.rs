@@ -16,8 +16,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use witgate_config::{Problems, Settings, scalar};
 use witgate_exchange::contracts::broker::{
-    Broker, BrokerKind, BrokerStatus, Capabilities, Consuming, Counters, Delivery, Incoming, MessageSink,
-    Outgoing, PublishFailure, Publishing, Settle, Settlement, Subscription, Window,
+    Broker, BrokerKind, BrokerStatus, BuildResult, Capabilities, Consuming, Counters, Delivery, Incoming,
+    MessageSink, Outgoing, PublishFailure, Publishing, Settle, Settlement, Subscription, Window,
 };
 
 /// The kind `memory`.
@@ -61,7 +61,7 @@ impl Default for NewSettings {
 #[serde(default, deny_unknown_fields)]
 struct SourceSettings {}
 
-fn build(settings: &Settings, _serving: bool) -> Result<Arc<dyn Broker>, Problems> {
+fn build(settings: &Settings, _serving: bool) -> BuildResult {
     let NewSettings { max_messages, max_bytes } = settings.parse()?;
     let max_bytes = max_bytes.value.in_memory();
     let queues = Queues { max_messages, max_bytes, ..Queues::default() };

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::condition::{Condition, header_conditions};
-use super::retry::Backoff;
 use super::{Scope, Section};
 use crate::model;
 use crate::pointer::child;
@@ -75,6 +74,23 @@ pub(crate) struct Consumer {
     filter: BTreeMap<String, Condition>,
 }
 
+/// A random wait, from half of a bound to the whole of it. The bound doubles with every try.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "ConsumerBackoff")]
+struct Backoff {
+    /// The bound of the first wait.
+    base: Text<Duration>,
+    /// The longest wait, also for a `Retry-After`.
+    max: Text<Duration>,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { base: Text::of("1s"), max: Text::of("1m") }
+    }
+}
+
 /// Which messages wait for each other.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -132,13 +148,23 @@ impl Default for Consumer {
             prefetch: 64,
             ordering: Ordering::None,
             attempts: 8,
-            backoff: Backoff::of("1s", "1m"),
+            backoff: Backoff::default(),
             timeout: Text::of("1m"),
             retry_statuses: Vec::new(),
             dead_letter: DeadLetter::Discard(Discard::Discard),
             drop: Vec::new(),
             filter: BTreeMap::new(),
         }
+    }
+}
+
+impl Backoff {
+    fn meant(&self, at: &str, scope: &mut Scope) -> model::Backoff {
+        let (base, max) = (self.base.value.0, self.max.value.0);
+        if base > max {
+            scope.report(at, "`base` is longer than `max`", Some("set both".to_owned()));
+        }
+        model::Backoff { base, max }
     }
 }
 

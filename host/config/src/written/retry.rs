@@ -97,7 +97,7 @@ pub(super) enum GrpcStatus {
 /// A random wait from 0 to a bound that doubles with every retry.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Backoff {
+struct Backoff {
     /// The bound of the first wait.
     base: Text<Duration>,
     /// The longest wait.
@@ -183,13 +183,7 @@ impl Retry {
 }
 
 impl Backoff {
-    /// A wait with these bounds, as they are written.
-    pub(super) fn of(base: &str, max: &str) -> Self {
-        Self { base: Text::of(base), max: Text::of(max) }
-    }
-
-    /// Converts it to the model. `at` is its JSON Pointer.
-    pub(super) fn meant(&self, at: &str, scope: &mut Scope) -> model::Backoff {
+    fn meant(&self, at: &str, scope: &mut Scope) -> model::Backoff {
         let (base, max) = (self.base.value.0, self.max.value.0);
         if base > max {
             scope.report(at, "`base` is longer than `max`", Some("set both".to_owned()));

@@ -88,8 +88,11 @@ pub struct BrokerKind {
     ///
     /// # Errors
     /// All problems of its settings, unknown keys included.
-    pub build: fn(&Settings, serving: bool) -> Result<Arc<dyn Broker>, Problems>,
+    pub build: fn(&Settings, serving: bool) -> BuildResult,
 }
+
+/// A broker, or all problems of its settings.
+pub type BuildResult = Result<Arc<dyn Broker>, Problems>;
 
 /// A message on its way to a broker.
 pub struct Outgoing {
