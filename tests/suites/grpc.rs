@@ -188,7 +188,9 @@ async fn calls_are_counted_by_method_and_status_and_made_up_methods_are_not() {
     eventually("the calls to be counted", async || counted("a.B/Lost", "5").await == 1.0).await;
     assert_eq!(counted("a.B/Get", "0").await, 2.0);
     assert_eq!(counted("(others)", "12").await, 200.0);
-    let line = lines(&gateway).pop().expect("a line");
+    let lost = || lines(&gateway).into_iter().find(|line| line["path"] == "/a.B/Lost");
+    eventually("the line of the call", async || lost().is_some()).await;
+    let line = lost().expect("a line");
     assert_eq!((&line["grpc_status"], &line["status"]), (&5.into(), &200.into()));
 }
 
@@ -375,4 +377,63 @@ async fn the_upstream_is_cancelled_when_the_client_leaves_and_told_a_shorter_dea
     eventually("the call to be cancelled when its time is up", async || gone.load(Ordering::Relaxed) == 2)
         .await;
     assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+/// An endpoint that sends every piece back as it comes, and a status when the client has ended its side.
+async fn echo() -> Origin {
+    Origin::serving(|request| async move {
+        let frames = futures_util::stream::unfold(Some(request.into_body()), |body| async move {
+            let mut body = body?;
+            match body.frame().await {
+                Some(Ok(frame)) => Some((Ok(frame), Some(body))),
+                _ => {
+                    let mut trailers = HeaderMap::new();
+                    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+                    Some((Ok(Frame::trailers(trailers)), None))
+                }
+            }
+        });
+        let head = Response::builder().header("content-type", "application/grpc");
+        head.body(StreamBody::new(frames).boxed_unsync()).expect("a fixed head")
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_plain_route_carries_streams_in_both_directions_whole() {
+    let origin = echo().await;
+    let gateway = gateway(&[&origin], "", "").await;
+    let stream = tokio::net::TcpStream::connect(gateway.address()).await.expect("a connection");
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(executor, io).await.expect("the gateway speaks HTTP/2");
+    tokio::spawn(connection);
+    let (pieces, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
+    let body = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        let piece = receiver.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(Frame::data(piece)), receiver))
+    });
+    let request = Request::post("http://gateway.test/a.B/Chat").header("content-type", "application/grpc");
+    let request =
+        request.header("te", "trailers").body(StreamBody::new(body).boxed_unsync()).expect("a request");
+    let response = sender.send_request(request);
+    let first = message(b"one byte in each frame");
+    let large = message(&vec![7; 4 << 20]);
+    for byte in &first {
+        pieces.send(Bytes::copy_from_slice(&[*byte])).await.expect("the request is read");
+    }
+    let mut body = response.await.expect("a response").into_body();
+    let mut got = Vec::new();
+    while got.len() < first.len() {
+        let frame = body.frame().await.expect("more").expect("no error");
+        got.extend_from_slice(&frame.into_data().expect("data"));
+    }
+    assert_eq!(got, first, "the answer to the first message is there before the client has ended");
+    let sending = tokio::spawn(async move { pieces.send(large).await });
+    let whole = tokio::time::timeout(Duration::from_secs(60), body.collect()).await;
+    let whole = whole.expect("the stream ends after the client's side").expect("no error");
+    sending.await.expect("no panic").expect("the request is read");
+    assert_eq!(whole.trailers().expect("trailers")["grpc-status"], "0");
+    assert_eq!(whole.to_bytes().len(), (4 << 20) + 5);
 }

@@ -97,6 +97,8 @@ async fn a_service_in_python_is_called_as_grpc_grpc_web_connect_and_json() {
         "{}",
         reply.text()
     );
+    // A request that is malformed ends its connection.
+    let mut client = gateway.client().await;
     let refused = client.post("/v1/orders", &kind, "{}").await;
     assert_eq!((refused.status.as_u16(), refused.json()["code"].clone()), (400, 3.into()));
 

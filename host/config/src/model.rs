@@ -495,7 +495,7 @@ pub struct Forward {
     /// The protocols that are translated to gRPC.
     pub bridge: GrpcBridge,
     /// How JSON is translated to gRPC; `None`: it is not.
-    pub transcode: Option<Transcode>,
+    pub transcode: Option<Box<Transcode>>,
 }
 
 /// How the path is changed for the upstream.

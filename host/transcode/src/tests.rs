@@ -31,13 +31,13 @@ import "google/protobuf/field_mask.proto";
 import "google/protobuf/struct.proto";
 import "google/protobuf/any.proto";
 enum Kind { ANY = 0; SMALL = 1; LARGE = 2; }
-message Place { string city = 1; int64 code = 2; }
+message Area { string city = 1; int64 code = 2; }
 message Order {
   string order_id = 1;
   int64 amount = 2;
   Kind kind = 3;
   repeated string tags = 4;
-  Place place = 5;
+  Area place = 5;
   google.protobuf.Timestamp at = 6;
   google.protobuf.Duration within = 7;
   google.protobuf.Int64Value limit = 8;
@@ -281,13 +281,13 @@ fn bodies_become_messages_or_fields() {
     let whole = json!({
         "orderId": "7", "amount": "5", "kind": 2, "tags": ["a"], "place": {"city": "Bonn"}, "at": "2026-01-02T03:04:05.5Z",
         "limit": 3, "more": {"a": [1, null, {"b": "c"}]}, "counts": {"x": 1}, "data": "/w==",
-        "any": {"@type": "type.googleapis.com/example.Place", "city": "Köln"},
+        "any": {"@type": "type.googleapis.com/example.Area", "city": "Köln"},
     });
     let (_, message) = bench.call("POST", "/v1/orders", &whole.to_string());
     let read = json!({
         "orderId": "7", "amount": "5", "kind": "LARGE", "tags": ["a"], "place": {"city": "Bonn"}, "at": "2026-01-02T03:04:05.500Z",
         "limit": "3", "more": {"a": [1.0, null, {"b": "c"}]}, "counts": {"x": 1}, "data": "/w==",
-        "any": {"@type": "type.googleapis.com/example.Place", "city": "Köln"},
+        "any": {"@type": "type.googleapis.com/example.Area", "city": "Köln"},
     });
     assert_eq!(message, read);
     let (_, message) = bench.call("PUT", "/v1/orders/7/place?paid=true", r#"{"city": "Bonn", "code": 3}"#);
@@ -412,7 +412,7 @@ fn streams_are_lines_events_or_an_array_with_the_error_in_them() {
         let outcome = bench.ask("GET", "/v1/watch", &[("accept", accept)], "").unwrap();
         (outcome.headers["content-type"].to_str().unwrap().to_owned(), outcome.body)
     };
-    let error = r#"{"error":{"code":14,"details":[],"message":"gone"}}"#;
+    let error = json!({"error": json!({"code": 14, "message": "gone", "details": []})}).to_string();
     for (status, lines, events, array) in [
         ((0, ""), String::new(), String::new(), String::new()),
         ((14, "gone"), format!("{error}\n"), format!("event: error\ndata: {error}\n\n"), format!(",{error}")),

@@ -121,7 +121,10 @@ pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model
             retry: keys.retry.take().unwrap_or_default().meant(&child(at, "retry"), scope),
             mirror: keys.mirror.take().map(|mirror| mirror.meant(&child(at, "mirror"), scope)),
             bridge: grpc::bridge(&keys.grpc_bridge),
-            transcode: keys.transcode.take().map(|settings| settings.meant(&child(at, "transcode"), scope)),
+            transcode: keys
+                .transcode
+                .take()
+                .map(|settings| Box::new(settings.meant(&child(at, "transcode"), scope))),
         }));
     }
     if let Some(redirect) = keys.redirect.take() {

@@ -126,6 +126,10 @@ impl Download {
                     if let (Some(fields), Some(exchange)) = (trailers.trailers_ref(), &self.exchange) {
                         exchange.attempt.trailers(fields);
                     }
+                    // Whoever takes the trailers need not ask again after them.
+                    if self.is_over() {
+                        self.finish(now);
+                    }
                     Ok(Body::wrap(Resumed::new(trailers, self)))
                 }
             },
