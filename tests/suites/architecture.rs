@@ -21,7 +21,19 @@ const CRATES: [(&str, &str, &[&str]); 13] = [
     (
         "gateway",
         "witgate",
-        &["config", "exchange", "telemetry", "upstream", "cache", "proxy", "wasm", "state", "discovery", "transcode", "brokers"],
+        &[
+            "config",
+            "exchange",
+            "telemetry",
+            "upstream",
+            "cache",
+            "proxy",
+            "wasm",
+            "state",
+            "discovery",
+            "transcode",
+            "brokers",
+        ],
     ),
 ];
 

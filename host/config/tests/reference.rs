@@ -108,7 +108,9 @@ fn listeners_take_the_limits_of_the_gateway_where_they_set_none() {
 #[test]
 fn routes_mean_what_they_say() {
     let (_folder, config) = loaded();
-    let [users, api, calls, json, old, ping, database, orders] = config.routes.as_slice() else { panic!("eight routes") };
+    let [users, api, calls, json, old, ping, database, orders] = config.routes.as_slice() else {
+        panic!("eight routes")
+    };
     let Action::Tcp(forward) = &database.action else { panic!("takes connections") };
     assert_eq!(forward.sni, ["db.example.com", "*.db.example.com"]);
     assert_eq!(

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Response, Version};
+use http::{HeaderName, HeaderValue, Response, Version};
 
 use crate::arrival::Completion;
 use crate::body::Body;

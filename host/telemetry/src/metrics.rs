@@ -244,7 +244,6 @@ impl AllSeries {
     }
 }
 
-
 /// All metrics.
 #[derive(Default)]
 pub struct Metrics {

@@ -127,8 +127,12 @@ impl TestRequest {
 
     pub(crate) fn with_certificate(mut self, fingerprint: &str) -> TestRequest {
         let (subject, names) = ("CN=a".to_owned(), Vec::new());
-        self.head.client.certificate =
-            Some(Arc::new(ClientCertificate { subject, names, fingerprint: fingerprint.to_owned() }));
+        self.head.client.certificate = Some(Arc::new(ClientCertificate {
+            subject,
+            names,
+            fingerprint: fingerprint.to_owned(),
+            ..Default::default()
+        }));
         self
     }
 

@@ -248,8 +248,8 @@ pub(super) fn build(
     let counter = states.counter(&config.gateway);
     let (wrappers, more) = transcoders::of(config);
     problems.extend(more);
-    let brokers = brokers.in_service();
-    let services = Services { plugins, counter, discovery: before.discovery.clone(), wrappers, brokers };
+    let discovery = before.discovery.clone();
+    let services = Services { plugins, counter, discovery, wrappers, brokers: brokers.in_service() };
     let snapshot = Snapshot::build(config.clone(), services, before.snapshot);
     match (draft, snapshot) {
         (Ok(draft), Ok(snapshot)) if problems.is_empty() => {

@@ -13,6 +13,7 @@ use witgate_proxy::snapshot::{Services, Snapshot};
 use witgate_telemetry::Telemetry;
 use witgate_wasm::Compiling;
 
+use super::brokers::Brokers;
 use super::components::Components;
 use super::data::DataFiles;
 use super::library::Library;
@@ -60,16 +61,20 @@ impl Rehearsal {
         let mut library = Library::new(components, SOURCES, Fetches::new(|_| {}));
         let (states, data) = (States::for_checking(), DataFiles::default());
         let discovery = discovery::of_this_build();
-        let before = Before { states: &states, data: &data, discovery: &discovery, snapshot: None };
+        let brokers = Brokers::for_checking();
+        let before =
+            Before { states: &states, data: &data, brokers: &brokers, discovery: &discovery, snapshot: None };
         let built = load::build(&library, &reading, &Force::default(), before)?;
         preflight::check(&reading)?;
         let settings = &reading.config.plugins[plugin];
-        let store = built.states.of_plugin(settings).store(plugin, settings.store_bytes);
+        let store = built.kept.states.of_plugin(settings).store(plugin, settings.store_bytes);
         fill(&*store)?;
         let services = Services {
             plugins: wrap(built.draft.plugins()),
-            counter: built.states.counter(&reading.config.gateway),
+            counter: built.kept.states.counter(&reading.config.gateway),
             discovery,
+            wrappers: built.snapshot.wrappers.clone(),
+            brokers: built.snapshot.brokers.clone(),
         };
         let refused = |problems| reading.refusal(Exit::Config, problems);
         let snapshot = Snapshot::build(reading.config.clone(), services, None).map_err(refused)?;

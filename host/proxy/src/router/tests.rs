@@ -75,8 +75,9 @@ fn forward(rewrite: Rewrite) -> Action {
 }
 
 fn route(position: usize, config: model::Route) -> Arc<Route> {
-    let rule = Rule::compile(position, &config, &testing::upstreams(0, []), &Default::default(), Default::default())
-        .unwrap_or_else(|problems| panic!("{problems:?}"));
+    let rule =
+        Rule::compile(position, &config, &testing::upstreams(0, []), &Default::default(), Default::default())
+            .unwrap_or_else(|problems| panic!("{problems:?}"));
     Arc::new(Route::new(config, Arc::new(rule)))
 }
 
@@ -283,9 +284,10 @@ fn what_cannot_be_a_route_is_told_with_its_key() {
     wrong.matches.headers.push(FieldMatch { name: "x".into(), value: ValueMatch::Regex("(a".into()) });
     wrong.matches.methods.push("GET IT".into());
     let keys = |config: &model::Route| -> Vec<String> {
-        let problems = Rule::compile(3, config, &testing::upstreams(0, []), &Default::default(), Default::default())
-            .err()
-            .unwrap_or_default();
+        let problems =
+            Rule::compile(3, config, &testing::upstreams(0, []), &Default::default(), Default::default())
+                .err()
+                .unwrap_or_default();
         problems.into_iter().map(|problem| problem.key).collect()
     };
     assert_eq!(keys(&wrong), ["routes[3].path", "routes[3].methods[1]", "routes[3].headers.x"]);

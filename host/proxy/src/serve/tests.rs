@@ -110,7 +110,9 @@ fn gateway() -> Gateway {
         let mut config = tests::route("hello");
         config.name = path.into();
         config.matches.path = Some(PathMatch::Prefix(path.into()));
-        let Ok(rule) = Rule::compile(position, &config, &snapshot.upstreams, &Default::default(), Default::default()) else {
+        let Ok(rule) =
+            Rule::compile(position, &config, &snapshot.upstreams, &Default::default(), Default::default())
+        else {
             panic!("a rule")
         };
         let mut route = Route::new(config, Arc::new(rule));

@@ -114,11 +114,17 @@ impl Snapshot {
         let upstreams = Arc::new(upstreams);
         let cache = cache(&config, previous);
         let identity_headers = identity_headers(&config);
-        let routers = build_routers(&config, &upstreams, (cache.as_ref(), &identity_headers), &brokers, (&plugins, &wrappers))
-            .unwrap_or_else(|more| {
-                problems.extend(more);
-                Named::default()
-            });
+        let routers = build_routers(
+            &config,
+            &upstreams,
+            (cache.as_ref(), &identity_headers),
+            &brokers,
+            (&plugins, &wrappers),
+        )
+        .unwrap_or_else(|more| {
+            problems.extend(more);
+            Named::default()
+        });
         let consumers =
             consume::build(&config, &brokers, previous.map(|previous| &previous.consumers), &mut problems);
         if !problems.is_empty() {
@@ -148,7 +154,8 @@ impl Snapshot {
     /// A binding that a route names has no plugin.
     pub fn with_plugins(&self, plugins: BTreeMap<String, Arc<dyn Binding>>) -> Result<Snapshot, Problems> {
         let cache = (self.cache.as_ref(), &self.identity_headers[..]);
-        let routers = build_routers(&self.config, &self.upstreams, cache, &self.brokers, (&plugins, &self.wrappers))?;
+        let routers =
+            build_routers(&self.config, &self.upstreams, cache, &self.brokers, (&plugins, &self.wrappers))?;
         Ok(Snapshot {
             version: self.version + 1,
             config: self.config.clone(),

@@ -60,6 +60,7 @@ fn origin(protocol: UpstreamProtocol, early: bool) -> Origin {
             let builder = hyper::server::conn::http2::Builder::new(OwnCore);
             let _ = builder.serve_connection(TokioIo::new(visitor.stream), service).await;
         }),
+        UpstreamProtocol::Tcp => panic!("these tests are about requests"),
     }
 }
 

@@ -86,6 +86,7 @@ mod tests {
             subject: "CN=a".into(),
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             fingerprint: "00".into(),
+            ..Default::default()
         };
         let shown = certificate(&known(&[
             "dns:a.example",

@@ -140,6 +140,7 @@ fn facts_are_those_of_the_connection_and_of_the_response() {
             subject: "CN=api".into(),
             names: vec!["dns:api".into(), "uri:spiffe://td/api".into()],
             fingerprint: "00".into(),
+            ..Default::default()
         }));
         told(&loaded, head).unwrap()
     };

@@ -128,6 +128,8 @@ fn built(broker: &Arc<FakeBroker>, keys: &str) -> Result<Publish, Mistake> {
         upstreams: &testing::upstreams(0, []),
         brokers: &Arc::clone(broker).named(),
         merge_slashes: true,
+        around: Default::default(),
+        cache: None,
     };
     let Action::Publish(settings) = &action else { panic!("it publishes") };
     Publish::compile(settings, &inputs)

@@ -111,7 +111,9 @@ impl Fixture {
             (name.as_str().into(), built)
         });
         snapshot.upstreams = testing::upstreams(self.config.gateway.body_memory, upstreams);
-        let Ok(rule) = Rule::compile(0, &self.route, &snapshot.upstreams, &Default::default(), Default::default()) else {
+        let Ok(rule) =
+            Rule::compile(0, &self.route, &snapshot.upstreams, &Default::default(), Default::default())
+        else {
             panic!("a rule")
         };
         let mut route = Route::new(self.route.clone(), Arc::new(rule));

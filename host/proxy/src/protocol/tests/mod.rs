@@ -366,7 +366,9 @@ fn a_panic_ends_one_request_and_nothing_else() {
     let (plane, address) = start(|_| {});
     let config = Arc::new(config(|_| {}));
     let mut broken = Snapshot::build(config.clone(), Default::default(), None).expect("a snapshot");
-    let rule = Rule::compile(0, &config.routes[0], &broken.upstreams, &Default::default(), Default::default()).expect("a rule");
+    let rule =
+        Rule::compile(0, &config.routes[0], &broken.upstreams, &Default::default(), Default::default())
+            .expect("a rule");
     let mut route = Route::new(config.routes[0].clone(), Arc::new(rule));
     route.filters = vec![(Stage::Edge, Arc::new(Broken))];
     broken.routers.insert("web".into(), Router::new(vec![Arc::new(route)]).expect("a router"));

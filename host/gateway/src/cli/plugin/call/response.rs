@@ -7,7 +7,7 @@ use bytes::Bytes;
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use witgate_config::file;
-use witgate_exchange::contracts::ResponseHead;
+use witgate_exchange::contracts::{ResponseHead, ResponseOrigin};
 
 use crate::cli::request;
 use crate::exit::{Exit, Failure};
@@ -59,7 +59,8 @@ impl Options {
                 file::read(path, file::PLUGIN).map_err(unread)?.into()
             }
         };
-        let head = ResponseHead { status, headers, trailers: None, local: false };
+        let head =
+            ResponseHead { status, headers, trailers: None, local: false, origin: ResponseOrigin::default() };
         Ok(Some(Response { head: Arc::new(head), body }))
     }
 }
