@@ -43,8 +43,8 @@ pub mod path;
 pub mod per_core;
 pub mod record;
 pub mod replay;
-#[cfg(any(test, feature = "testing"))]
 pub mod settling;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod trace;
 pub mod turn;
