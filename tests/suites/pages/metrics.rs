@@ -67,6 +67,7 @@ async fn the_list_of_metrics_is_current() {
     let mut client = gateway.client().await;
     client.get("/", &[("x-do", "metrics")]).await;
     client.get("/", &[("x-do", "store"), ("x-with", "increment counters visits")]).await;
+    client.post("/", &[("content-type", "application/grpc-web")], "").await;
     let begun = std::time::Instant::now();
     loop {
         // The upstream uses its fallback once its endpoint is known to be down.

@@ -21,7 +21,7 @@ use witgate_exchange::contracts::MaybeReady;
 use witgate_exchange::destination::Destination;
 use witgate_exchange::facts::Facts;
 use witgate_exchange::fault::{Dialect, Fault, FaultKind};
-use witgate_exchange::grpc::BridgedCall;
+use witgate_exchange::grpc::{BridgedCall, is_grpc};
 use witgate_upstream::Forward;
 
 /// Translates to gRPC what the destination of a route gets in these protocols.
@@ -47,6 +47,10 @@ impl Bridge {
 
     /// The dialect of a request that is to be translated.
     fn dialect(&self, facts: &Facts) -> Option<Dialect> {
+        // A stage, or what transcodes, may have made it gRPC.
+        if is_grpc(&facts.head.headers) {
+            return None;
+        }
         match facts.dialect {
             Dialect::GrpcWeb(_) => self.protocols.web,
             Dialect::Connect => self.protocols.connect,
