@@ -62,14 +62,21 @@ impl EtcdServer {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// What `etcdctl` prints for these arguments.
+    /// What `etcdctl` prints for these arguments. While a cluster elects a leader, it is asked again.
     ///
     /// # Panics
     /// `etcdctl` cannot be run, or fails.
     pub fn ctl(&self, arguments: &[&str]) -> String {
-        let (succeeded, text) = self.try_ctl(arguments);
-        assert!(succeeded, "etcdctl {arguments:?}: {text}");
-        text
+        let begun = Instant::now();
+        loop {
+            let (succeeded, text) = self.try_ctl(arguments);
+            if succeeded {
+                return text;
+            }
+            let may_pass = ["leader", "timed out", "deadline"].iter().any(|words| text.contains(words));
+            assert!(may_pass && begun.elapsed() < DEADLINE, "etcdctl {arguments:?}: {text}");
+            pause();
+        }
     }
 
     fn try_ctl(&self, arguments: &[&str]) -> (bool, String) {
