@@ -52,7 +52,7 @@ async fn a_declined_body_keeps_its_length_and_the_others_are_changed() {
     assert_eq!((shouted.text(), shouted.headers.get("content-length")), ("ORIGIN GET /X", None));
     for decline in ["request", "response"] {
         let reply = client.get("/x", &[("x-decline", decline), ("range", "bytes=0-3")]).await;
-        assert_eq!((reply.text(), &reply.header("content-length")[..]), ("origin GET /x", "13"), "{decline}");
+        assert_eq!((reply.text(), reply.header("content-length")), ("origin GET /x", "13"), "{decline}");
         assert_eq!(origin.last().headers.contains_key("range"), decline == "request");
     }
 }

@@ -130,10 +130,12 @@ pub(crate) async fn send(
         let is_movable = || order.is_repeatable() && anew.is_possible();
         let answered = tokio::select! {
             biased;
-            answered = asked => answered.and_then(|response| switch::admit(order, response)),
+            answered = asked => answered,
             fault = attempt.checks_failed(is_movable), if attempt.is_checked() => Err(SendFailure::ChecksFailed(fault)),
         };
+        let switched = answered.as_ref().ok().and_then(|response| switch::fault(order, response));
         let lost = match answered {
+            Ok(_) if let Some(fault) = switched => fault.into(),
             Ok(response) => {
                 let arrived = turn::now();
                 notes.ended(arrived);

@@ -345,7 +345,7 @@ impl Drop for Room {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::{SyncSender, sync_channel};
 
     use super::*;
 
@@ -366,9 +366,8 @@ mod tests {
 
     #[test]
     fn a_message_that_is_dropped_is_returned() {
-        let (told, heard) = channel();
-        let settle =
-            |told: std::sync::mpsc::Sender<_>| Settle::new(move |how| told.send(how).expect("heard"));
+        let (told, heard) = sync_channel(2);
+        let settle = |told: SyncSender<_>| Settle::new(move |how| told.send(how).expect("heard"));
         drop(settle(told.clone()));
         settle(told).settle(Settlement::Acknowledged);
         assert_eq!(heard.iter().collect::<Vec<_>>(), [Settlement::Returned, Settlement::Acknowledged]);

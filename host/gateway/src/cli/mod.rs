@@ -49,7 +49,7 @@ enum Command {
     Reload(reload::Arguments),
     Drain(drain::Arguments),
     Config(config::Arguments),
-    Plugin(plugin::Arguments),
+    Plugin(Box<plugin::Arguments>),
     Version(version::Arguments),
     #[command(hide = true)]
     CompileComponent(compile_component::Arguments),

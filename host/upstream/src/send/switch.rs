@@ -10,27 +10,18 @@ use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE}
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use witgate_exchange::fault::{Fault, FaultKind};
 
-use super::SendFailure;
 use crate::request::UpstreamRequest;
 
 /// What a server appends to the key of a WebSocket handshake (RFC 6455 section 1.3).
 const WEBSOCKET_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Passes a response on, unless it is a 101 that does not answer the request.
-///
-/// # Errors
-/// `UpstreamProtocol`, with what is wrong.
-pub(super) fn admit<T>(
-    order: &UpstreamRequest<'_>,
-    response: Response<T>,
-) -> Result<Response<T>, SendFailure> {
+/// What is wrong with a 101 that does not answer the request; `None` for every other response.
+pub(super) fn fault<T>(order: &UpstreamRequest<'_>, response: &Response<T>) -> Option<Fault> {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(response);
+        return None;
     }
-    match check(order.upgrade, order.headers, response.headers()) {
-        Ok(()) => Ok(response),
-        Err(cause) => Err(Fault::new(FaultKind::UpstreamProtocol).cause(cause).into()),
-    }
+    let checked = check(order.upgrade, order.headers, response.headers());
+    checked.err().map(|cause| Fault::new(FaultKind::UpstreamProtocol).cause(cause))
 }
 
 fn check(asked: Option<&HeaderValue>, request: &HeaderMap, response: &HeaderMap) -> Result<(), &'static str> {
