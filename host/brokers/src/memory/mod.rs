@@ -108,7 +108,8 @@ struct Stored {
 struct Reader {
     sink: Arc<dyn MessageSink>,
     prefetch: usize,
-    held: AtomicUsize,
+    /// Shared with the messages that it holds. These must not hold the consumer itself, which may be what keeps them.
+    held: Arc<AtomicUsize>,
     stopped: AtomicBool,
 }
 
@@ -152,7 +153,7 @@ impl Broker for Memory {
     fn consume(&self, subscription: Subscription, sink: Arc<dyn MessageSink>) -> Box<dyn Consuming> {
         let Subscription { from, prefetch, .. } = subscription;
         let reader =
-            Arc::new(Reader { sink, prefetch, held: AtomicUsize::new(0), stopped: AtomicBool::new(false) });
+            Arc::new(Reader { sink, prefetch, held: Arc::default(), stopped: AtomicBool::new(false) });
         self.shared
             .queues()
             .by_name
@@ -246,16 +247,16 @@ impl Shared {
             };
             self.counters.deliver(&stored.message);
             let message = stored.message.clone();
-            let (shared, name, holder) = (Arc::clone(self), name.to_owned(), Arc::clone(&reader));
-            let settle = Settle::new(move |how| shared.settle(&name, &holder, stored, how));
+            let (shared, name, held) = (Arc::clone(self), name.to_owned(), Arc::clone(&reader.held));
+            let settle = Settle::new(move |how| shared.settle(&name, &held, stored, how));
             reader.sink.deliver(Delivery { message, settle });
         }
     }
 
-    fn settle(self: &Arc<Self>, name: &str, reader: &Reader, mut stored: Stored, how: Settlement) {
+    fn settle(self: &Arc<Self>, name: &str, held: &AtomicUsize, mut stored: Stored, how: Settlement) {
         {
             let queues = &mut *self.queues();
-            reader.held.fetch_sub(1, Ordering::Relaxed);
+            held.fetch_sub(1, Ordering::Relaxed);
             let Some(queue) = queues.by_name.get_mut(name) else { return };
             queue.held -= 1;
             match how {

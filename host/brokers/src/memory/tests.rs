@@ -109,15 +109,18 @@ fn a_queue_is_bounded_and_old_messages_expire() {
     let broker = broker(&json!({ "max_messages": 2, "max_bytes": "5B" }));
     let (kept, consuming) = consume(&broker, "q", 1);
     publish(&broker, "q", "1", None).unwrap();
-    publish(&broker, "q", "2", Some(Duration::ZERO)).unwrap();
+    publish(&broker, "q", "2", None).unwrap();
     let full = |outcome| matches!(outcome, Err(PublishFailure::Full(_)));
     assert!(full(publish(&broker, "q", "3", None)), "what a consumer holds counts");
     assert!(full(publish(&broker, "other", "1234", None)), "the bytes of all queues count together");
+    kept.settle(Settlement::Acknowledged);
+    assert_eq!(kept.ids(), ["2"]);
+    publish(&broker, "q", "4", Some(Duration::ZERO)).unwrap();
     kept.settle(Settlement::Acknowledged);
     assert_eq!(kept.ids(), [""; 0], "it has expired");
     publish(&broker, "q", "12345", None).unwrap();
     assert_eq!(kept.ids(), ["12345"]);
     drop(consuming);
     let counts = broker.status().messages;
-    assert!(counts.contains(&("confirmed", 3)) && counts.contains(&("failed", 2)), "{counts:?}");
+    assert!(counts.contains(&("confirmed", 4)) && counts.contains(&("failed", 2)), "{counts:?}");
 }

@@ -303,6 +303,12 @@ impl<L: Loader> Library<L> {
             let reason = Some(held.reason.clone());
             return Ok(BindingVersions::of(asked, before, version, held.state, reason, Some(held.clone())));
         }
+        if let (Some(current), Ok(component)) = (current, &candidate.component)
+            && Some(current.digest) == candidate.digest
+        {
+            // The file is not to blame for conditions that do not fit it, so there is no last good version to fall back to.
+            asked.check_conditions(self.loader.contracts(component))?;
+        }
         let same_plugin = before.is_some_and(|versions| versions.plugin == asked.binding.plugin);
         let served = current.filter(|_| same_plugin).map(|current| self.loader.contracts(&current.component));
         let refused = match self.version_on_disk(asked, candidate, (current, served)) {
