@@ -194,3 +194,38 @@ impl UpstreamTls {
         })
     }
 }
+
+/// TLS towards the servers of a source of endpoints: `true`, or a table.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum SourceTls {
+    /// Whether TLS is used, with certificates verified against the CAs of the system.
+    Switch(bool),
+    Table(SourceTlsTable),
+}
+
+/// TLS towards the servers of a source of endpoints. They are always verified, because they decide where requests go.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SourceTlsTable {
+    /// The name sent as SNI and checked in the certificates. Without it, the host of the server.
+    server_name: Option<Text<HostName>>,
+    /// CA certificates (PEM). Without it, those of the system.
+    #[schemars(length(min = 1))]
+    ca: Option<String>,
+    /// The gateway's own certificate.
+    client_certificate: Option<CertificateFiles>,
+}
+
+impl SourceTls {
+    /// Converts it to the model; `None`: cleartext.
+    pub(crate) fn meant(self, at: &str, scope: &mut Scope) -> Option<model::UpstreamTls> {
+        let SourceTlsTable { server_name, ca, client_certificate } = match self {
+            Self::Switch(false) => return None,
+            Self::Switch(true) => SourceTlsTable::default(),
+            Self::Table(table) => table,
+        };
+        let table = UpstreamTlsTable { server_name, ca, client_certificate, insecure_skip_verify: false };
+        UpstreamTls::Table(table).meant(at, scope)
+    }
+}

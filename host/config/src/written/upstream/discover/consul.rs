@@ -8,7 +8,7 @@ use crate::model;
 use crate::pointer::child;
 use crate::scalar::{DurationOrOff, EndpointAddress, Text};
 use crate::written::Scope;
-use crate::written::tls::UpstreamTls;
+use crate::written::tls::SourceTls;
 
 /// A service in Consul: its name, or a table.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -55,7 +55,7 @@ pub(super) struct ConsulTable {
     token_file: Option<String>,
     /// TLS: `true`, or a table. Implied by `https://`.
     #[serde(default)]
-    tls: Option<UpstreamTls>,
+    tls: Option<SourceTls>,
     /// Whether the token may be sent without TLS to servers that are not on this host.
     #[serde(default)]
     allow_plaintext: bool,

@@ -8,7 +8,7 @@ use crate::model;
 use crate::pointer::child;
 use crate::scalar::{EndpointAddress, Text};
 use crate::written::Scope;
-use crate::written::tls::UpstreamTls;
+use crate::written::tls::SourceTls;
 
 /// Endpoints in etcd.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -29,7 +29,7 @@ pub(super) struct Etcd {
     password: Option<String>,
     /// TLS: `true`, or a table. Implied by `https://`.
     #[serde(default)]
-    tls: Option<UpstreamTls>,
+    tls: Option<SourceTls>,
     /// Whether the password may be sent without TLS to servers that are not on this host.
     #[serde(default)]
     allow_plaintext: bool,

@@ -9,7 +9,7 @@ use crate::model;
 use crate::pointer::child;
 use crate::scalar::{EndpointAddress, Text};
 use crate::written::Scope;
-use crate::written::tls::UpstreamTls;
+use crate::written::tls::SourceTls;
 
 /// A service in Kubernetes: its name, or a table.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -42,7 +42,7 @@ pub(super) struct KubernetesTable {
     token_file: Option<String>,
     /// TLS: `true`, or a table. Without `servers`, TLS with the CA of the cluster.
     #[serde(default)]
-    tls: Option<UpstreamTls>,
+    tls: Option<SourceTls>,
     /// Whether the token may be sent without TLS to servers that are not on this host.
     #[serde(default)]
     allow_plaintext: bool,

@@ -271,7 +271,7 @@ mod tests {
             ),
             (
                 "discover.etcd = { servers = [\"a:1\"], prefix = \"/a/\", tls = { insecure_skip_verify = true } }",
-                "always verified",
+                "insecure_skip_verify",
             ),
             ("discover = { consul = \"\" }", "1 to 253 characters"),
             ("discover.consul = { service = \"a\", nearest = 2 }", "needs `near`"),

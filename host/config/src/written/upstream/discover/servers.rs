@@ -6,7 +6,7 @@ use crate::model;
 use crate::pointer::child;
 use crate::scalar::{EndpointAddress, Scheme, Text};
 use crate::written::Scope;
-use crate::written::tls::{UpstreamTls, UpstreamTlsTable};
+use crate::written::tls::SourceTls;
 
 /// The most servers of a registry.
 const MOST: usize = 32;
@@ -14,7 +14,7 @@ const MOST: usize = 32;
 /// The keys of a source that say how its servers are reached.
 pub(super) struct Reach {
     pub(super) servers: Vec<Text<EndpointAddress>>,
-    pub(super) tls: Option<UpstreamTls>,
+    pub(super) tls: Option<SourceTls>,
     pub(super) allow_plaintext: bool,
     /// Whether the gateway sends a password or a token.
     pub(super) has_credentials: bool,
@@ -44,7 +44,7 @@ impl Reach {
         }
         let at_tls = child(at, "tls");
         let tls = match (self.tls, https) {
-            (None, Some(true)) => UpstreamTls::Table(UpstreamTlsTable::default()).meant(&at_tls, scope),
+            (None, Some(true)) => SourceTls::Switch(true).meant(&at_tls, scope),
             (None, _) => None,
             (Some(written), https) => {
                 let tls = written.meant(&at_tls, scope);
@@ -55,11 +55,6 @@ impl Reach {
                 tls
             }
         };
-        if tls.as_ref().is_some_and(|tls| tls.insecure_skip_verify) {
-            let hint = "name the CA of the servers: `tls = { ca = \"ca.pem\" }`".to_owned();
-            let message = "a source decides where requests go, so its servers are always verified";
-            scope.report(&at_tls, message, Some(hint));
-        }
         let far = servers.iter().find(|(host, _)| !is_loopback(host));
         if let Some((host, _)) =
             far.filter(|_| tls.is_none() && self.has_credentials && !self.allow_plaintext)
