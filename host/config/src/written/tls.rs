@@ -225,7 +225,7 @@ impl SourceTls {
             Self::Switch(true) => SourceTlsTable::default(),
             Self::Table(table) => table,
         };
-        let table = UpstreamTlsTable { server_name, ca, client_certificate, insecure_skip_verify: false };
+        let table = UpstreamTlsTable { server_name, ca, client_certificate, ..UpstreamTlsTable::default() };
         UpstreamTls::Table(table).meant(at, scope)
     }
 }
