@@ -107,13 +107,10 @@ pub(crate) fn meant(mut keys: Keys, at: &str, scope: &mut Scope) -> Option<model
     let forwards = keys.upstream.is_some() || keys.upstreams.is_some();
     for key in FORWARDING {
         let at = child(at, key);
-        let empty = scope
-            .document
-            .value
-            .pointer(&at)
-            .and_then(serde_json::Value::as_array)
-            .is_some_and(Vec::is_empty);
-        if !forwards && scope.is_written(&at) && !empty {
+        // An empty list asks for nothing.
+        let asks =
+            scope.document.get(&at).is_some_and(|value| value.as_array().is_none_or(|list| !list.is_empty()));
+        if !forwards && asks {
             scope.report_key(&at, format!("`{key}` needs an upstream to forward to"), None);
         }
     }
