@@ -178,8 +178,11 @@ async fn reading_can_be_closed_by_a_token() {
     let gateway = Gateway::start_exactly(Scratch::new(), &toml).await;
     let status = gateway.admin_get("/status").await.json();
     let address = status["admin"].as_str().and_then(|address| address.parse().ok());
-    let mut admin = Client::http1(address.expect("the admin listener")).await;
-    assert_eq!(admin.get("/metrics", &[]).await.status, 401);
-    assert_eq!(admin.get("/healthz", &[]).await.status, 200);
-    assert_eq!(admin.get("/metrics", &[("authorization", &format!("Bearer {token}"))]).await.status, 200);
+    let address: std::net::SocketAddr = address.expect("the admin listener");
+    let mut admin = Client::http1(address).await;
+    let (host, bearer) = (address.to_string(), format!("Bearer {token}"));
+    assert_eq!(admin.get("/metrics", &[("host", &host)]).await.status, 401);
+    assert_eq!(admin.get("/healthz", &[("host", &host)]).await.status, 200);
+    let shown = admin.get("/metrics", &[("host", &host), ("authorization", &bearer)]).await;
+    assert_eq!(shown.status, 200);
 }

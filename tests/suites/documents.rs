@@ -186,7 +186,9 @@ fn example(name: &str) -> (tempfile::TempDir, PathBuf) {
     let root = workplace();
     let folder = root.path().join("examples").join(name);
     std::fs::create_dir_all(folder.join("src")).expect("an empty folder takes folders");
-    for file in ["witgate.toml", "origin.toml", "README.md", "Cargo.toml", "src/lib.rs"] {
+    for file in
+        ["witgate.toml", "origin.toml", "shop.toml", "billing.toml", "README.md", "Cargo.toml", "src/lib.rs"]
+    {
         let source = repository().join("examples").join(name).join(file);
         if let Ok(text) = std::fs::read_to_string(source) {
             // A manifest is found only by its real path, because cargo looks for the SDK's workspace above it.

@@ -10,7 +10,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use witgate_tests::{Client, Gateway, Origin, OriginBody, Scratch, witgate};
+use witgate_tests::{Client, Gateway, Origin, OriginBody, Scratch, eventually, witgate};
 
 /// A message or, with this first byte, another frame.
 fn frame(first: u8, bytes: &[u8]) -> Vec<u8> {
@@ -139,8 +139,11 @@ async fn grpc_web_is_translated_in_both_forms() {
     }
     let reply = client.post("/a.B/Cut", &[WEB], hello.clone()).await;
     assert!(String::from_utf8_lossy(&reply.body).contains("grpc-status: 2\r\n"), "{:?}", reply.body);
-    let log = std::fs::read_to_string(gateway.scratch.path().join("access.log")).expect("a log");
-    assert!(log.contains("\"grpc_status\":14"), "{log}");
+    eventually("the status in the log", async || {
+        let log = std::fs::read_to_string(gateway.scratch.path().join("access.log"));
+        log.is_ok_and(|log| log.contains("\"grpc_status\":14"))
+    })
+    .await;
 }
 
 #[tokio::test]

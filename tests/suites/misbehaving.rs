@@ -25,6 +25,10 @@ unstable = {unstable}
 [bindings.misbehaving]
 on_failure = "{on_failure}"
 settings = {{ phase = "{phase}", deed = "{deed}" }}
+grants.contracts = [
+    "gate", "authentication", "authentication-by-body", "rate-limiting", "refusal-by-body", "routing", "routing-by-body",
+    "transformation",
+]
 quarantine = "off"
 revert = {{ calls = 0 }}
 

@@ -84,7 +84,7 @@ impl Space<'_> {
     /// ```
     /// use witgate_sdk::{calendar, store};
     ///
-    /// let month = calendar::month("Europe/Berlin").ok_or("no such time zone")?;
+    /// let month = calendar::month("UTC").ok_or("no such time zone")?;
     /// let used = store::space("quota").count("alice", 1, &month).map_err(|error| error.to_string())?;
     /// assert_eq!(used, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -23,17 +23,16 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The dialect of a request with this head. gRPC is spoken over HTTP/2 only, and the calls of gRPC and gRPC-Web are
-    /// POSTs: whoever sends others would not understand a fault in their form. Connect is recognised by its version, which
-    /// its clients send in a header, or with GET in the query, and by the content types of unary calls.
+    /// The dialect of a request with this head. gRPC is spoken over HTTP/2 only, and its calls are POSTs: whoever sends
+    /// others would not understand a fault in its form. Connect is recognised by its version, which its clients send in a
+    /// header, or with GET in the query, and by the content types of unary calls.
     pub fn of(head: &RequestHead, version: Version) -> Self {
         let headers = &head.headers;
-        let calls = head.method == Method::POST;
-        if calls && version == Version::HTTP_2 && is_grpc(headers) {
+        if version == Version::HTTP_2 && head.method == Method::POST && is_grpc(headers) {
             Dialect::Grpc
-        } else if calls && has_type(headers, "application/grpc-web-text") {
+        } else if has_type(headers, "application/grpc-web-text") {
             Dialect::GrpcWeb(true)
-        } else if calls && has_type(headers, "application/grpc-web") {
+        } else if has_type(headers, "application/grpc-web") {
             Dialect::GrpcWeb(false)
         } else if is_connect(head, headers) {
             Dialect::Connect

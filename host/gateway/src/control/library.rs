@@ -381,9 +381,10 @@ impl<L: Loader> Library<L> {
     ) -> Result<Version<L::Component>, Refused> {
         let component =
             candidate.component.as_ref().map_err(|problems| Refused::Component(problems.clone()))?;
-        asked.check_contracts(self.loader.contracts(component), served)?;
         let digest = candidate.digest.unwrap_or_default();
-        self.version(asked, digest, component, current)
+        let version = self.version(asked, digest, component, current)?;
+        asked.check_contracts(self.loader.contracts(component), served)?;
+        Ok(version)
     }
 
     /// The version with this digest and the current settings: `known` if it is the same, else a new one.

@@ -192,7 +192,7 @@ fn what_waits_for_a_slow_observer_is_bounded_in_bytes_too() {
         observer.observe(&one);
     }
     let unobserved = loaded.meter().read().unobserved;
-    // 16 MiB are 279 of them. More may have been passed on meanwhile.
-    assert!((200..=721).contains(&unobserved), "{unobserved}");
+    // 16 MiB are some 276 of them, with what stands beside the field. More may have been passed on meanwhile.
+    assert!((200..=725).contains(&unobserved), "{unobserved}");
     drop(observer);
 }

@@ -148,18 +148,3 @@ fn a_verification_is_none_of_the_cpu_time_of_a_call_and_ends_with_its_wall_time(
     let late = tell(&loaded, "password", &slower).unwrap();
     assert!(late.contains("busy"), "{late} after {:?}", begun.elapsed());
 }
-
-#[test]
-fn a_verdict_that_is_not_there_in_time_is_not_remembered() {
-    let short = BUDGET.replace("wall = \"20s\"", "wall = \"300ms\"");
-    let scene = scene_with(*b"x");
-    let loaded = bind(&scene, &short, "").unwrap();
-    let drawn = |password: &str| {
-        let (head, snapshot) = (request(&[("x-do", "password"), ("x-with", password)]), snapshot());
-        let drawn = on_core(loaded.draw(Call { head: &head, fetch: &snapshot })).expect("a result");
-        (drawn.content[0].key.clone(), drawn.pure)
-    };
-    assert_eq!(drawn("myPassword {SHA}VBPuJHI7uixaa6LQGWx4s+5GKNE="), ("Ok(true)".into(), true));
-    let (late, pure) = drawn(&format!("x $2y$14${}", ".".repeat(53)));
-    assert!(late.contains("busy") && !pure, "{late} {pure}");
-}
