@@ -159,7 +159,7 @@
 //!
 //! # Bodies, forms, cookies, problems
 //!
-//! [`Body::json`](struct@Body::json), [`Response::json`] and [`Form`] read and write bodies, [`encoding`] has hexadecimal digits and base64,
+//! [`Body::json`], [`Response::json`] and [`Form`] read and write bodies, [`encoding`] has hexadecimal digits and base64,
 //! [`SetCookie`] writes `Set-Cookie`, and [`Problem::fault`] makes a problem document with `type` and `code` as the gateway's own have them.
 //!
 //! # What a call costs

@@ -251,7 +251,7 @@ pub struct Metrics {
     pub(super) names: ArcSwapOption<NamesInService>,
     pub(super) series: ArcSwap<AllSeries>,
     pub(super) connections: Table<Arc<Connections>>,
-    /// By listener, route and upstream, as [`session::key`](crate::session::key) joins them.
+    /// By listener, route and upstream, as [`session::key`] joins them.
     pub(super) sessions: Table<Arc<SessionSeries>>,
     pub(super) rate_limits: Table<Arc<[Counter; 2]>>,
     /// Delays and refusals that the filter `fault` injected, by route.

@@ -1,6 +1,6 @@
 //! The brokers of a configuration.
 //!
-//! A kind of broker is a row of [`KINDS`](witgate_brokers::KINDS). A broker is kept, with its connection and whatever it holds,
+//! A kind of broker is a row of [`KINDS`]. A broker is kept, with its connection and whatever it holds,
 //! through reloads for as long as its settings are equal.
 
 use std::collections::BTreeMap;

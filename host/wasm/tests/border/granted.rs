@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
-use witgate_exchange::contracts::{Call, CallFailure, RateLimiting as _};
+use witgate_exchange::contracts::CallFailure;
 use witgate_tests::guest;
 use witgate_wasm::{Data, Loaded, Reason, Refusal};
 
-use crate::scene::{Scene, config, on_core, request, snapshot, tell};
+use crate::scene::{Scene, config, tell};
 
 const BUDGET: &str = "budget = { cpu = \"300ms\", wall = \"20s\" }\nquarantine = \"off\"\n\
                       grants = { store = [\"space\"], fetch = [], data = [\"table\"] }\n";

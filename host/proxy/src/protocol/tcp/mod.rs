@@ -4,7 +4,7 @@
 //! |---|---|
 //! | this | the walk of a session: ClientHello or handshake, route, upstream, bytes, record |
 //! | [`hello`] | the ClientHello of a client, read in a bounded time and put back |
-//! | [`carry`] | bytes in both directions |
+//! | [`mod@carry`] | bytes in both directions |
 //!
 //! A session holds its two connections, its permits and its record; it does not hold the snapshot, so that it goes on through
 //! reloads. A drain leaves it alone until its time is up.
